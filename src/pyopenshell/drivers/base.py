@@ -1,0 +1,144 @@
+"""How a sandbox comes to be: the interface every driver implements (contract/gateway.md 11).
+
+The gateway knows sandboxes only through this file. A driver builds the walls, starts the supervisor, starts the main
+process, and reports. It decides nothing about policy and stores nothing that the gateway must survive with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+
+class DriverError(Exception):
+    """A workload could not be made. `reason` is a stable CamelCase code, `fix` what the operator can do, one line."""
+
+    def __init__(self, reason: str, message: str, fix: str = "") -> None:
+        super().__init__(message)
+        self.reason, self.message, self.fix = reason, message, fix
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConnectTo:
+    """Operator-owned override: dial `address` (host:port, literal IP) for `host:port` and trust `ca_pem` for it.
+
+    The only way past the destination guard; comes from the gateway's own configuration, never from a policy or
+    a proposal.
+    """
+
+    host: str
+    port: int
+    address: str
+    ca_pem: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GatewayAccess:
+    """What a supervisor needs to reach the gateway as exactly one sandbox (PEM, JWT). Never enters the sandbox."""
+
+    address: str  # host:port
+    token: str
+    ca_pem: str
+    cert_pem: str
+    key_pem: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Workload:
+    """Everything a driver needs to create one sandbox."""
+
+    sandbox_id: str
+    name: str
+    workspace: str
+    instance_id: str
+    config: bytes
+    """Serialized `openshell.sandbox.v1.SandboxConfigSnapshot`: enforced before the first instruction runs."""
+    access: GatewayAccess
+    command: tuple[str, ...] = ()
+    """Main process; empty means none: the sandbox idles until exec."""
+    tty: bool = False
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    connect_to: tuple[ConnectTo, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkloadStatus:
+    """One report. `phase` is "running", "stopped", "exited" (main process ended, walls stand) or "gone"."""
+
+    sandbox_id: str
+    instance_id: str
+    phase: str
+    exit_code: int | None = None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExecRequest:
+    """`argv` is executed as is (no shell). `workdir` "" means the sandbox's own. Sizes in characters."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    workdir: str = ""
+    tty: bool = False
+    columns: int = 80
+    rows: int = 24
+
+
+class Process(Protocol):
+    """A command running in a sandbox."""
+
+    def output(self) -> AsyncIterator[tuple[str, bytes]]:
+        """("stdout" | "stderr", data) until both ends closed. With a tty everything is "stdout"."""
+
+    async def write(self, data: bytes) -> None:
+        """Feed stdin; waits for room."""
+
+    def close_stdin(self) -> None: ...
+
+    def resize(self, columns: int, rows: int) -> None: ...
+
+    def signal(self, number: int) -> None:
+        """To the command's process group."""
+
+    async def wait(self) -> int:
+        """Exit code; 128 + n when signal n ended it."""
+
+    async def aclose(self) -> None:
+        """Kill what is left and release everything. Idempotent."""
+
+
+class Driver(Protocol):
+    """Every call is idempotent and safe to repeat after a gateway restart."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    async def start(self) -> Sequence[WorkloadStatus]:
+        """Connect to (or start) what the driver needs; returns the workloads that already run."""
+
+    async def create(self, workload: Workload) -> None:
+        """Build the walls, start supervisor and main process. Returns when the main process (if any) was started.
+
+        Raises DriverError; then nothing of the workload is left.
+        """
+
+    async def stop(self, sandbox_id: str) -> None:
+        """End every process; files stay. No error when it does not run."""
+
+    async def delete(self, sandbox_id: str) -> None:
+        """End every process and remove every trace. No error when there is none."""
+
+    async def exec(self, sandbox_id: str, request: ExecRequest) -> Process:
+        """Start a command. Raises DriverError("NotRunning" | "CommandNotFound" | ...)."""
+
+    def events(self) -> AsyncIterator[WorkloadStatus]:
+        """Status changes as they happen; one consumer."""
+
+    async def close(self) -> None:
+        """Let go without ending workloads that can go on."""

@@ -1,0 +1,115 @@
+"""What the engine is asked and what it answers: the one vocabulary of proxy, proof, tests and users."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pyopenshell.policy.model import Policy
+
+
+class Condition(enum.StrEnum):
+    """The first condition that failed. Stable codes: they stand in denials, logs and docs."""
+
+    NONE = "none"
+    IDENTITY = "identity_unknown"
+    NO_POLICY = "no_network_policy"
+    HOST = "host_not_allowed"
+    PORT = "port_not_allowed"
+    BINARY = "binary_not_allowed"
+    ENDPOINT_PATH = "endpoint_path_not_matched"
+    REQUEST_TARGET = "invalid_request_target"
+    DENY_RULE = "blocked_by_deny_rule"
+    METHOD = "method_not_allowed"
+    PATH = "path_not_allowed"
+    QUERY = "query_not_allowed"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Connection:
+    """Who wants to reach what. `host` as the client wrote it; the engine canonicalises.
+
+    `binary` is the kernel-resolved executable, "" when it could not be established (then everything is denied);
+    `ancestors` are executables of the parent chain, nearest first.
+    """
+
+    host: str
+    port: int
+    binary: str
+    ancestors: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decision:
+    """One verdict. `rule` is the map key that decided or would have ("-" when none came close).
+
+    `audit` means: refused by the rules, forwarded because the endpoint only audits; callers must log it as such and
+    never show it as allowed. `path` is the canonical path without query ("" at L4) and `target` what must be sent
+    upstream: canonical path plus the query bytes unchanged.
+    """
+
+    allowed: bool
+    rule: str = "-"
+    reason: str = ""
+    condition: Condition = Condition.NONE
+    audit: bool = False
+    path: str = ""
+    target: str = ""
+    nearest: str = ""
+    """The nearest miss for people and agents, for example "binary /usr/bin/wget, allowed: /usr/bin/curl"."""
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+class Cell(Protocol):
+    """All endpoints that apply to one (binary chain, host, port): resolved once per connection, then asked per request.
+
+    Shared and immutable. Obtained from `Engine.connect`.
+    """
+
+    @property
+    def decision(self) -> Decision:
+        """The L4 verdict. When it is not allowed nothing else may be asked."""
+
+    @property
+    def inspected(self) -> bool:
+        """True where requests must be parsed; False where bytes are relayed raw."""
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Distinct protocols of the inspected endpoints, for example ("rest",)."""
+
+    @property
+    def tls_skip(self) -> bool:
+        """True where `tls: skip` forbids termination."""
+
+    @property
+    def allowed_ips(self) -> tuple[str, ...]:
+        """Union of the matching endpoints' `allowed_ips`."""
+
+    @property
+    def host_declared(self) -> bool:
+        """True where a user (no proposal, no wildcard) named exactly this host: private addresses may be dialled."""
+
+    @property
+    def key(self) -> object:
+        """Hashable and equal for two connections with the same grant: pools may share only within one key."""
+
+    def decide(self, method: str, target: str) -> Decision:
+        """Judge one request. `target` is origin-form (`/path?query`) exactly as the client sent it."""
+
+
+class PolicyEngine(Protocol):
+    """A compiled policy. Immutable; safe to share between tasks and to swap atomically."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    def connect(self, connection: Connection) -> Cell:
+        """Resolve a connection to its cell; never raises: a name that cannot be canonicalised is a denial."""
+
+    def decide(self, connection: Connection, method: str = "", target: str = "") -> Decision:
+        """`connect` and, for inspected cells with a method, `Cell.decide` in one call (tests, proof, replay)."""

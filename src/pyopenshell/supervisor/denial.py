@@ -1,0 +1,138 @@
+"""One refusal, from any door, and the one envelope in which the client reads it.
+
+Doors build a `Denial` and hand it to `denied()`; this module alone knows the JSON keys (contract/sandbox.md 2).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+from typing import Any
+
+SKILL_PATH = "/etc/openshell/skills/policy_advisor.md"
+POLICY_LOCAL = "http://policy.local"
+AGENT_GUIDANCE = (
+    "This request is blocked by policy, not broken: do not give up and do not work around it. "
+    f"Read {SKILL_PATH}, submit the narrowest rule that allows exactly this request, wait until it is approved "
+    "and policy_reloaded is true, then retry once."
+)
+NEXT_STEPS: tuple[dict[str, str], ...] = (
+    {"action": "read_skill", "path": SKILL_PATH},
+    {"action": "inspect_policy", "method": "GET", "url": f"{POLICY_LOCAL}/v1/policy/current"},
+    {"action": "inspect_recent_denials", "method": "GET", "url": f"{POLICY_LOCAL}/v1/denials?last=5"},
+    {
+        "action": "submit_proposal",
+        "method": "POST",
+        "url": f"{POLICY_LOCAL}/v1/proposals",
+        "body_type": "PolicyMergeOperation",
+    },
+)
+
+
+def new_denial_id() -> str:
+    """Unguessable, short enough for a header and a log line: "d-" and 16 hex digits."""
+    return f"d-{secrets.token_hex(8)}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Denial:
+    """What was refused and why. `layer` is "l4" or "l7"; `stage` one of contract/sandbox.md 7.1 or "l7".
+
+    `method` and `path` (canonical, no query) are "" at L4. `detail` is the sentence for people, `reason` the engine's.
+    `proposable` is False where no rule could ever help (malformed request, always-blocked address, unknown owner).
+    """
+
+    layer: str
+    stage: str
+    host: str
+    port: int
+    detail: str
+    error: str = "policy_denied"
+    status: int = 403
+    binary: str = ""
+    ancestors: tuple[str, ...] = ()
+    pid: int = 0
+    sha256: str = ""
+    protocol: str = ""
+    method: str = ""
+    path: str = ""
+    policy: str = "-"
+    reason: str = ""
+    condition: str = ""
+    nearest: str = ""
+    proposable: bool = True
+    id: str = dataclasses.field(default_factory=new_denial_id)
+
+
+_PHRASES = {
+    400: "Bad Request",
+    403: "Forbidden",
+    431: "Request Header Fields Too Large",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+}
+
+
+def envelope(denial: Denial, *, proposals_enabled: bool) -> dict[str, Any]:
+    """The JSON object of a denial: a superset of the contract's keys, the same on every layer.
+
+    `next_steps` is empty and `agent_guidance` absent while proposals are off, or where no proposal could help.
+    """
+    body: dict[str, Any] = {
+        "error": denial.error,
+        "denial_id": denial.id,
+        "policy": denial.policy,
+        "rule": f"{denial.method} {denial.path}" if denial.method else f"{denial.host}:{denial.port}",
+        "detail": denial.detail,
+        "layer": denial.layer,
+        "protocol": denial.protocol or ("rest" if denial.layer == "l7" else "tcp"),
+        "method": denial.method or "CONNECT",
+        "path": denial.path,
+        "failed_condition": denial.condition,
+    }
+    missing: dict[str, Any] = {"type": "rest_allow" if denial.layer == "l7" else "l4_allow", "layer": denial.layer}
+    if denial.layer == "l7":
+        missing |= {"method": denial.method, "path": denial.path}
+    for target in (body, missing):
+        if denial.host:
+            target["host"] = denial.host
+        if denial.port:
+            target["port"] = denial.port
+        if denial.binary:
+            target["binary"] = denial.binary
+    if denial.reason and denial.reason != denial.detail:
+        body["reason"] = denial.reason
+    if denial.nearest:
+        body["nearest_miss"] = denial.nearest
+    if denial.condition == "blocked_by_deny_rule":
+        # An allow rule cannot lift a deny rule: say what blocks instead of what is missing.
+        missing["type"] = "none"
+        body["blocked_by"] = {"type": "deny_rule", "policy": denial.policy}
+    body["rule_missing"] = missing
+    helpful = proposals_enabled and denial.proposable
+    body["next_steps"] = list(NEXT_STEPS) if helpful else []
+    if helpful:
+        body["agent_guidance"] = AGENT_GUIDANCE
+    return body
+
+
+def http_response(denial: Denial, *, proposals_enabled: bool, close: bool) -> bytes:
+    """A complete HTTP/1.1 response. `close` announces that the connection ends after it."""
+    body = json.dumps(envelope(denial, proposals_enabled=proposals_enabled)).encode()
+    head = (
+        f"HTTP/1.1 {denial.status} {_PHRASES.get(denial.status, 'Refused')}\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        f"X-OpenShell-Policy: {_token(denial.policy)}\r\n"
+        f"X-OpenShell-Denial: {denial.id}\r\n"
+    )
+    if denial.layer == "l4":
+        head += f'Proxy-Status: openshell; error=http_request_denied; details="{denial.id}"\r\n'
+    head += "Connection: close\r\n\r\n" if close else "\r\n"
+    return head.encode("ascii", "replace") + body
+
+
+def _token(text: str) -> str:
+    """Header-safe: rule names are an author's text."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)[:200]

@@ -1,0 +1,5 @@
+"""Messages of datamodel.proto; types in the stub beside this file."""
+
+from pyopenshell.wire import gen
+
+gen.build("datamodel.proto", globals())

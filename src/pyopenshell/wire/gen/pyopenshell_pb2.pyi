@@ -1,0 +1,185 @@
+import datetime
+
+from pyopenshell.wire.gen import datamodel_pb2 as _datamodel_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from pyopenshell.wire.gen import openshell_pb2 as _openshell_pb2
+from pyopenshell.wire.gen import options_pb2 as _options_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Region(_message.Message):
+    __slots__ = ("text", "reason", "witness", "uninspected")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
+    UNINSPECTED_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    reason: str
+    witness: str
+    uninspected: bool
+    def __init__(self, text: _Optional[str] = ..., reason: _Optional[str] = ..., witness: _Optional[str] = ..., uninspected: _Optional[bool] = ...) -> None: ...
+
+class ChunkReview(_message.Message):
+    __slots__ = ("chunk_id", "analysis_mode", "newly_permits", "proven", "decided_by", "superseded_by")
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    ANALYSIS_MODE_FIELD_NUMBER: _ClassVar[int]
+    NEWLY_PERMITS_FIELD_NUMBER: _ClassVar[int]
+    PROVEN_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_BY_FIELD_NUMBER: _ClassVar[int]
+    chunk_id: str
+    analysis_mode: str
+    newly_permits: _containers.RepeatedCompositeFieldContainer[Region]
+    proven: bool
+    decided_by: str
+    superseded_by: str
+    def __init__(self, chunk_id: _Optional[str] = ..., analysis_mode: _Optional[str] = ..., newly_permits: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., proven: _Optional[bool] = ..., decided_by: _Optional[str] = ..., superseded_by: _Optional[str] = ...) -> None: ...
+
+class ListChunkReviewsRequest(_message.Message):
+    __slots__ = ("workspace_scope", "sandbox", "chunk_ids")
+    WORKSPACE_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_IDS_FIELD_NUMBER: _ClassVar[int]
+    workspace_scope: _datamodel_pb2.WorkspaceSelector
+    sandbox: str
+    chunk_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, workspace_scope: _Optional[_Union[_datamodel_pb2.WorkspaceSelector, _Mapping]] = ..., sandbox: _Optional[str] = ..., chunk_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListChunkReviewsResponse(_message.Message):
+    __slots__ = ("reviews",)
+    REVIEWS_FIELD_NUMBER: _ClassVar[int]
+    reviews: _containers.RepeatedCompositeFieldContainer[ChunkReview]
+    def __init__(self, reviews: _Optional[_Iterable[_Union[ChunkReview, _Mapping]]] = ...) -> None: ...
+
+class ObservedDenial(_message.Message):
+    __slots__ = ("sandbox_id", "host", "port", "binary", "method", "path", "policy", "reason", "count", "first_seen_time", "last_seen_time")
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    BINARY_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    sandbox_id: str
+    host: str
+    port: int
+    binary: str
+    method: str
+    path: str
+    policy: str
+    reason: str
+    count: int
+    first_seen_time: _timestamp_pb2.Timestamp
+    last_seen_time: _timestamp_pb2.Timestamp
+    def __init__(self, sandbox_id: _Optional[str] = ..., host: _Optional[str] = ..., port: _Optional[int] = ..., binary: _Optional[str] = ..., method: _Optional[str] = ..., path: _Optional[str] = ..., policy: _Optional[str] = ..., reason: _Optional[str] = ..., count: _Optional[int] = ..., first_seen_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListObservedDenialsRequest(_message.Message):
+    __slots__ = ("workspace_scope", "sandbox")
+    WORKSPACE_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    workspace_scope: _datamodel_pb2.WorkspaceSelector
+    sandbox: str
+    def __init__(self, workspace_scope: _Optional[_Union[_datamodel_pb2.WorkspaceSelector, _Mapping]] = ..., sandbox: _Optional[str] = ...) -> None: ...
+
+class ListObservedDenialsResponse(_message.Message):
+    __slots__ = ("denials",)
+    DENIALS_FIELD_NUMBER: _ClassVar[int]
+    denials: _containers.RepeatedCompositeFieldContainer[ObservedDenial]
+    def __init__(self, denials: _Optional[_Iterable[_Union[ObservedDenial, _Mapping]]] = ...) -> None: ...
+
+class WatchInboxRequest(_message.Message):
+    __slots__ = ("workspace_scope", "sandbox")
+    WORKSPACE_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    workspace_scope: _datamodel_pb2.WorkspaceSelector
+    sandbox: str
+    def __init__(self, workspace_scope: _Optional[_Union[_datamodel_pb2.WorkspaceSelector, _Mapping]] = ..., sandbox: _Optional[str] = ...) -> None: ...
+
+class InboxEvent(_message.Message):
+    __slots__ = ("sandbox_id", "sandbox_name", "workspace", "chunk", "observed", "synced")
+    SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_NAME_FIELD_NUMBER: _ClassVar[int]
+    WORKSPACE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_FIELD_NUMBER: _ClassVar[int]
+    SYNCED_FIELD_NUMBER: _ClassVar[int]
+    sandbox_id: str
+    sandbox_name: str
+    workspace: str
+    chunk: _openshell_pb2.PolicyChunk
+    observed: ObservedDenial
+    synced: bool
+    def __init__(self, sandbox_id: _Optional[str] = ..., sandbox_name: _Optional[str] = ..., workspace: _Optional[str] = ..., chunk: _Optional[_Union[_openshell_pb2.PolicyChunk, _Mapping]] = ..., observed: _Optional[_Union[ObservedDenial, _Mapping]] = ..., synced: _Optional[bool] = ...) -> None: ...
+
+class ConnectTo(_message.Message):
+    __slots__ = ("host", "port", "address", "has_ca")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HAS_CA_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    port: int
+    address: str
+    has_ca: bool
+    def __init__(self, host: _Optional[str] = ..., port: _Optional[int] = ..., address: _Optional[str] = ..., has_ca: _Optional[bool] = ...) -> None: ...
+
+class GetOperatorStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetOperatorStatusResponse(_message.Message):
+    __slots__ = ("connect_to", "state_dir", "sandboxes_connected")
+    CONNECT_TO_FIELD_NUMBER: _ClassVar[int]
+    STATE_DIR_FIELD_NUMBER: _ClassVar[int]
+    SANDBOXES_CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    connect_to: _containers.RepeatedCompositeFieldContainer[ConnectTo]
+    state_dir: str
+    sandboxes_connected: int
+    def __init__(self, connect_to: _Optional[_Iterable[_Union[ConnectTo, _Mapping]]] = ..., state_dir: _Optional[str] = ..., sandboxes_connected: _Optional[int] = ...) -> None: ...
+
+class ProposalState(_message.Message):
+    __slots__ = ("chunk_id", "status", "rule_name", "binary", "rejection_reason", "validation_result", "application_error", "review_token", "current_effective_policy_hash", "candidate_effective_policy_hash", "policy_version", "summary")
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    RULE_NAME_FIELD_NUMBER: _ClassVar[int]
+    BINARY_FIELD_NUMBER: _ClassVar[int]
+    REJECTION_REASON_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_RESULT_FIELD_NUMBER: _ClassVar[int]
+    APPLICATION_ERROR_FIELD_NUMBER: _ClassVar[int]
+    REVIEW_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_EFFECTIVE_POLICY_HASH_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_EFFECTIVE_POLICY_HASH_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    chunk_id: str
+    status: str
+    rule_name: str
+    binary: str
+    rejection_reason: str
+    validation_result: str
+    application_error: str
+    review_token: str
+    current_effective_policy_hash: str
+    candidate_effective_policy_hash: str
+    policy_version: int
+    summary: str
+    def __init__(self, chunk_id: _Optional[str] = ..., status: _Optional[str] = ..., rule_name: _Optional[str] = ..., binary: _Optional[str] = ..., rejection_reason: _Optional[str] = ..., validation_result: _Optional[str] = ..., application_error: _Optional[str] = ..., review_token: _Optional[str] = ..., current_effective_policy_hash: _Optional[str] = ..., candidate_effective_policy_hash: _Optional[str] = ..., policy_version: _Optional[int] = ..., summary: _Optional[str] = ...) -> None: ...
+
+class GetProposalRequest(_message.Message):
+    __slots__ = ("chunk_id",)
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    chunk_id: str
+    def __init__(self, chunk_id: _Optional[str] = ...) -> None: ...
+
+class WatchProposalsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
