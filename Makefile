@@ -1,0 +1,60 @@
+# Everything a fresh Debian or Ubuntu machine needs is installed by these targets; nothing outside .venv is
+# touched except missing Debian packages when run as root.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+PY = .venv/bin/python
+PIP = .venv/bin/pip --disable-pip-version-check -q
+LOCKED = install --only-binary=:all: --require-hashes
+
+.PHONY: help demo test check test-fast test-deep bench lock wire clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+.venv/.ready: requirements.lock requirements-build.lock pyproject.toml
+	@PYTHON=$$(tools/find-python 2>/dev/null) tools/system-packages python3:python3 python3-venv ca-certificates curl
+	@[ -x $(PY) ] || "$$(tools/find-python)" -m venv .venv
+	@echo "Installing locked packages into .venv ..."
+	@$(PIP) $(LOCKED) -r requirements.lock -r requirements-build.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/.ready requirements-dev.lock
+	@tools/system-packages git util-linux:setpriv passwd:useradd iproute2:ip nodejs:node npm
+	@$(PIP) $(LOCKED) -r requirements-dev.lock
+	@touch $@
+
+demo: .venv/.ready ## run the whole agent loop for real: deny, propose, review, approve, retry
+	@.venv/bin/openshell demo $(if $(ARGS),$(ARGS),$(shell [ -t 0 ] || echo --yes))
+
+check: .venv/.dev ## style, types, import directions, generated files
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+	$(PY) tools/generate_wire.py --check
+
+test: check ## everything CI runs
+	.venv/bin/pytest -n 2 --dist loadgroup
+
+test-fast: .venv/.dev ## without real sandboxes
+	.venv/bin/pytest -n 2 -m "not e2e"
+
+test-deep: .venv/.dev ## long property runs
+	.venv/bin/pytest -m deep --timeout 3600
+
+bench: .venv/.dev ## measure against the budgets and the named peers
+	@for b in benchmarks/[a-z]*.py; do echo "== $$b"; $(PY) $$b || exit 1; done
+
+wire: .venv/.dev ## regenerate the message classes from the .proto files
+	$(PY) tools/generate_wire.py
+
+lock: ## renew the lock files (needs uv)
+	for f in "requirements.lock:" "requirements-dev.lock:--group dev"; do \
+	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q \
+	    pyproject.toml $${f#*:} -o $${f%%:*}; done
+	printf 'hatchling\neditables\n' | uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header -q - -o requirements-build.lock
+
+clean: ## remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,154 @@
+"""Events as one line for people and for grep: the grammar of contract/sandbox.md 8.2.
+
+The scheme of a URL is always printed as `http://` with the port unless it is 80, also for TLS: scripts match
+`http://api.github.com:443/...`. The JSON form carries the real scheme.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+from pyopenshell.audit.events import (
+    Action,
+    Actor,
+    ConfigEvent,
+    Event,
+    FindingEvent,
+    HttpEvent,
+    LifecycleEvent,
+    NetworkEvent,
+    ProcessEvent,
+    Severity,
+    SshEvent,
+)
+from pyopenshell.audit.text import field, one_line, shorten, visible
+
+REASON_LIMIT = 256
+"""Bytes of a reason (contract/sandbox.md 11)."""
+MESSAGE_LIMIT = 120
+"""Bytes of a message or a finding's title."""
+
+_SEVERITY = {
+    Severity.INFO: "[INFO]",
+    Severity.LOW: "[LOW]",
+    Severity.MEDIUM: "[MED]",
+    Severity.HIGH: "[HIGH]",
+    Severity.CRITICAL: "[CRIT]",
+    Severity.FATAL: "[FATAL]",
+}
+
+
+def line(time: datetime.datetime, event: Event) -> str:
+    """A whole log line without its line break: `2026-01-02T03:04:05.678Z OCSF <shorthand>`. `time` must be aware."""
+    stamp = time.astimezone(datetime.UTC)
+    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{stamp.microsecond // 1000:03d}Z OCSF {shorthand(event)}"
+
+
+def shorthand(event: Event) -> str:
+    """The event as one line. Every text in it is escaped; nothing an agent wrote can break or forge a line."""
+    match event:
+        case HttpEvent():
+            return _http(event)
+        case NetworkEvent():
+            return _network(event)
+        case ConfigEvent():
+            return _config(event)
+        case FindingEvent():
+            return _finding(event)
+        case ProcessEvent():
+            return _process(event)
+        case LifecycleEvent():
+            return f"LIFECYCLE:{event.activity} {_SEVERITY[event.severity]} {field(event.app)} {field(event.status)}"
+        case SshEvent():
+            parts = [f"SSH:{event.activity}", _SEVERITY[event.severity], event.action.word, field(event.peer)]
+            if event.auth:
+                parts.append(f"[auth:{field(event.auth)}]")
+            return _join(parts)
+
+
+def _http(event: HttpEvent) -> str:
+    method = field(event.method)
+    port = "" if event.port == 80 else f":{event.port}"
+    parts = [
+        f"HTTP:{method}",
+        _SEVERITY[event.severity],
+        Action.OBSERVED.word if event.audit else event.action.word,
+        _actor(event.actor),
+        f"{method} http://{_host(event.host)}{port}{field(event.path)}",
+        _rule(event.policy, event.engine),
+    ]
+    if event.reason and (event.audit or event.action is Action.DENIED):
+        parts.append(_reason(event.reason))
+    if event.denial_id:
+        parts.append(f"[denial:{field(event.denial_id)}]")
+    return _join(parts)
+
+
+def _network(event: NetworkEvent) -> str:
+    where = ""
+    if event.host:
+        where = _host(event.host) + (f":{event.port}" if event.port else "")
+        where += f"/{field(event.protocol)}" if event.protocol else ""
+    denied = event.action is Action.DENIED
+    parts = [
+        f"NET:{event.activity}",
+        _SEVERITY[event.severity],
+        event.action.word,
+        _actor(event.actor) if where else "",
+        where,
+        _rule(event.policy, event.engine),
+        _reason(event.reason) if denied and event.reason else "",
+        f"[denial:{field(event.denial_id)}]" if event.denial_id else "",
+    ]
+    if event.message and not denied:
+        parts.append(f"[msg:{shorten(one_line(event.message), MESSAGE_LIMIT)}]")
+    return _join(parts)
+
+
+def _config(event: ConfigEvent) -> str:
+    parts = [f"CONFIG:{event.state}", _SEVERITY[event.severity], one_line(event.message)]
+    if event.fields:
+        parts.append("[" + " ".join(f"{field(k)}:{field(v)}" for k, v in event.fields) + "]")
+    return _join(parts)
+
+
+def _finding(event: FindingEvent) -> str:
+    title = shorten(one_line(event.title), MESSAGE_LIMIT).replace('"', "'")
+    evidence = "".join(f" {field(k)}:{field(v)}" for k, v in event.evidence)
+    parts = [
+        f"FINDING:{event.disposition}",
+        _SEVERITY[event.severity],
+        f'"{title}"',
+        f"[type:{field(event.uid)}{evidence}]",
+        f"[confidence:{event.confidence}]" if event.confidence else "",
+    ]
+    return _join(parts)
+
+
+def _process(event: ProcessEvent) -> str:
+    parts = [f"PROC:{event.activity}", _SEVERITY[event.severity], f"{field(event.name)}({event.pid})"]
+    if event.exit_code is not None:
+        parts.append(f"[exit:{event.exit_code}]")
+    if event.command:
+        parts.append(f"[cmd:{shorten(one_line(event.command), REASON_LIMIT)}]")
+    return _join(parts)
+
+
+def _join(parts: list[str]) -> str:
+    return " ".join(part for part in parts if part)
+
+
+def _actor(actor: Actor | None) -> str:
+    return f"{field(actor.exe)}({actor.pid}) ->" if actor else ""
+
+
+def _host(host: str) -> str:
+    return f"[{visible(host)}]" if ":" in host else field(host)
+
+
+def _rule(policy: str, engine: str) -> str:
+    return f"[policy:{field(policy)} engine:{field(engine)}]" if policy else ""
+
+
+def _reason(text: str) -> str:
+    return f"[reason:{shorten(one_line(text), REASON_LIMIT)}]"
