@@ -20,6 +20,7 @@ class Condition(enum.StrEnum):
     PORT = "port_not_allowed"
     BINARY = "binary_not_allowed"
     ENDPOINT_PATH = "endpoint_path_not_matched"
+    PROTOCOL = "protocol_not_supported"
     REQUEST_TARGET = "invalid_request_target"
     DENY_RULE = "blocked_by_deny_rule"
     METHOD = "method_not_allowed"

@@ -1,0 +1,1 @@
+"""Measurements against the budgets of design section 6; nothing here is a test."""

@@ -1,0 +1,301 @@
+"""One sandbox in the driver host: the order in which its processes come and go.
+
+clone -> fork supervisor while init builds its walls -> hand every socket out -> supervisor ready -> main process.
+Whatever dies, everything else of the sandbox is ended too. Knows no gateway connection; reports through callbacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from pyopenshell.drivers.local.loop import Link, Loop, Timer, Watch
+from pyopenshell.isolation import channel
+from pyopenshell.isolation.channel import Message
+from pyopenshell.isolation.environment import environment
+from pyopenshell.isolation.walls import WallError, Walls
+
+MAIN = "main"
+"""Name of the main process among a sandbox's commands."""
+BUILD_SECONDS = 20.0
+"""Bound on a creation; normally 20 ms. Running into it is a defect or a frozen machine."""
+TERM_SECONDS = 2.0
+SUPERVISOR_SECONDS = 3.0
+"""How long commands get after SIGTERM, and how long a supervisor gets to flush its log, before SIGKILL."""
+
+
+class State(enum.Enum):
+    BUILDING = "building"
+    RUNNING = "running"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+class Surroundings(Protocol):
+    """What the host gives every sandbox."""
+
+    @property
+    def loop(self) -> Loop: ...
+
+    def launch(self, walls: Walls, lifeline: int, answered: Callable[[Message, list[int]], None]) -> None:
+        """Ask the zygote; `answered` owns the descriptors."""
+
+    def watch(self, init: int, notify: int, records: int) -> None:
+        """Give a notify descriptor to the connect watcher; the caller keeps its copies."""
+
+    def fork_supervisor(self, request: Mapping[str, Any], init: int) -> tuple[int, socket.socket]:
+        """(pid, our end of its control socket)."""
+
+
+class Sandbox:
+    """`built(error or None)` is called once, then `ended(reason, message)` once; `exited(name, code)` per command."""
+
+    def __init__(
+        self,
+        host: Surroundings,
+        request: Mapping[str, Any],
+        walls: Walls,
+        built: Callable[[WallError | None], None],
+        ended: Callable[[str, str], None],
+        exited: Callable[[str, int], None],
+    ) -> None:
+        self._host, self._request = host, request
+        self._built: Callable[[WallError | None], None] | None = built
+        self._ended, self._exited = ended, exited
+        self.id, self.instance_id = str(request["sandbox_id"]), str(request["instance_id"])
+        self.state = State.BUILDING
+        self.notes: list[str] = []
+        self.main_exit: int | None = None
+        self._why = ("Ended", "")
+        self._failure: WallError | None = None
+        self._supervisor_killed = False
+        self._init: Watch | None = None
+        self._supervisor: Watch | None = None
+        self._init_link: Link | None = None
+        self._supervisor_link: Link | None = None
+        self._init_pid = 0
+        self._starting: dict[str, Callable[[Message, list[int]], None]] = {}
+        self._live: set[str] = set()
+        self._timer: Timer | None = host.loop.after(BUILD_SECONDS, self._too_slow)
+        self._lifeline, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        with inner:
+            host.launch(walls, inner.fileno(), self._launched)
+
+    def start_command(
+        self,
+        name: str,
+        request: Mapping[str, Any],
+        stdio: Sequence[int],
+        answered: Callable[[Message, list[int]], None],
+    ) -> None:
+        """Run a command; `answered` gets {"started", "pid"} + [terminal] or {"failed"}, and owns the descriptors."""
+        if self.state is not State.RUNNING and name != MAIN:
+            refused = WallError("NotRunning", "the sandbox is not running", "start it")
+            answered({"failed": refused.as_message()}, [])
+            return
+        assert self._init_link is not None
+        self._starting[name] = answered
+        env = environment(self._request["environment"], request["environment"])
+        self._init_link.send({**request, "op": "exec", "name": name, "env": env}, stdio)
+
+    def signal_command(self, name: str, number: int) -> None:
+        if self._init_link is not None:
+            self._init_link.send({"op": "kill", "name": name, "signal": number})
+
+    def terminate(self, reason: str, message: str = "") -> None:
+        """SIGTERM to every command, then the end; `ended` follows."""
+        if self.state is not State.RUNNING or self._init_link is None:
+            self.kill(reason, message)
+            return
+        self.state, self._why = State.ENDING, (reason, message)
+        self._init_link.send({"op": "terminate"})
+        self._arm(TERM_SECONDS, self._kill_init)
+
+    def kill(self, reason: str, message: str = "") -> None:
+        """End everything now; `ended` follows."""
+        self._ending(reason, message)
+        self._kill_init()
+
+    def _ending(self, reason: str, message: str) -> None:
+        """The first reason stays."""
+        if self.state not in (State.ENDING, State.ENDED):
+            self.state, self._why = State.ENDING, (reason, message)
+
+    # -- coming to be ------------------------------------------------------
+
+    def _launched(self, message: Message, fds: list[int]) -> None:
+        if "failed" in message:
+            channel.close_all(fds)
+            self._fail(WallError.from_message(message["failed"]))
+            return
+        self._init_pid = int(message["launched"])
+        self._init = Watch(self._host.loop, fds[0], None, self._init_ended)
+        self._init_link = Link(self._host.loop, socket.socket(fileno=fds[1]), self._from_init, self._init_hung_up)
+        if self.state is not State.BUILDING:
+            self._kill_init()
+            return
+        pid, control = self._host.fork_supervisor(self._request, self._init_pid)
+        self._supervisor = Watch(self._host.loop, os.pidfd_open(pid), pid, self._supervisor_ended)
+        self._supervisor_link = Link(self._host.loop, control, self._from_supervisor, self._supervisor_hung_up)
+
+    def _from_init(self, message: Message, fds: list[int]) -> None:
+        if "ready" in message:
+            self._walls_stand(message, fds)
+        elif "exit" in message:
+            self._command_ended(str(message["exit"]), int(message["code"]))
+        elif "started" in message or "name" in message:
+            name = str(message.get("started") or message["name"])
+            if "started" in message:
+                self._live.add(name)
+            answered = self._starting.pop(name, None)
+            if answered is not None:
+                answered(message, fds)
+            else:
+                channel.close_all(fds)
+        else:
+            channel.close_all(fds)
+            self._fail(WallError.from_message(message["failed"]))
+
+    def _walls_stand(self, message: Message, fds: list[int]) -> None:
+        offered = dict(zip(message["ready"], fds, strict=True))
+        self.notes = list(message["notes"])
+        records, identity = channel.pair()
+        with records, identity, self._lifeline:
+            if self.state is State.BUILDING and self._supervisor_link is not None:
+                self._host.watch(self._init_pid, offered.pop("notify"), records.fileno())
+                gifts = {**offered, "identity": identity.fileno(), "lifeline": self._lifeline.fileno()}
+                self._supervisor_link.send({"op": "sockets", "names": list(gifts)}, list(gifts.values()))
+        channel.close_all(fds)
+
+    def _from_supervisor(self, message: Message, fds: list[int]) -> None:
+        channel.close_all(fds)
+        if message.get("op") == "failed":
+            self._fail(WallError(str(message.get("reason")), str(message.get("message"))))
+        elif message.get("op") == "ready" and self.state is State.BUILDING:
+            if self._request["command"]:
+                self._start_main()
+            else:
+                self._stands()
+
+    def _start_main(self) -> None:
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self.start_command(MAIN, self._request["main"], [null, null, null], self._main_answered)
+        finally:
+            os.close(null)
+
+    def _main_answered(self, message: Message, fds: list[int]) -> None:
+        channel.close_all(fds)
+        if "failed" in message:
+            self._fail(WallError.from_message(message["failed"]))
+        else:
+            self._stands()
+
+    def _stands(self) -> None:
+        self.state = State.RUNNING
+        self._disarm()
+        self._report(None)
+
+    # -- ceasing to be -----------------------------------------------------
+
+    def _fail(self, error: WallError) -> None:
+        if self.state is State.BUILDING:
+            self._failure = error
+        self.kill(error.reason, error.message)
+        self._maybe_over()
+
+    def _too_slow(self) -> None:
+        self._fail(WallError("CreationTimeout", f"the sandbox was not ready within {BUILD_SECONDS:.0f} s"))
+
+    def _init_hung_up(self) -> None:
+        self._init_link = None
+        self.kill("InitDied", "the sandbox's init ended unexpectedly")
+
+    def _init_ended(self, _status: int | None) -> None:
+        self._init = None
+        if self._init_link is not None:
+            self._init_link.drain()  # an init that failed says why; its last words may still be unread
+        self._ending("InitDied", "the sandbox's init ended unexpectedly")
+        for name in list(self._live):
+            self._command_ended(name, -signal.SIGKILL)
+        for answered in list(self._starting.values()):
+            answered({"failed": WallError("NotRunning", "the sandbox ended").as_message()}, [])
+        self._starting.clear()
+        if self._init_link is not None:
+            self._init_link.close()
+            self._init_link = None
+        self._lifeline.close()
+        if self._supervisor is None:
+            self._maybe_over()
+            return
+        # Its lifeline broke, so it is flushing its log and leaving.
+        if self._supervisor_link is not None:
+            self._supervisor_link.send({"op": "stop"})
+        self._arm(SUPERVISOR_SECONDS, self._kill_supervisor)
+
+    def _supervisor_hung_up(self) -> None:
+        self._supervisor_link = None
+        self._kill_supervisor()
+
+    def _supervisor_ended(self, status: int | None) -> None:
+        self._supervisor = None
+        if self._supervisor_link is not None:
+            self._supervisor_link.drain()
+        if self._supervisor_link is not None:
+            self._supervisor_link.close()
+            self._supervisor_link = None
+        code = os.waitstatus_to_exitcode(status or 0)
+        why = ("SupervisorDied", f"the sandbox's supervisor ended unexpectedly (exit code {code})")
+        if code and self._why[0] == "InitDied" and not self._supervisor_killed:
+            self._why = why  # init only followed: a supervisor that follows its init leaves with 0
+        self.kill(*why)
+        self._maybe_over()
+
+    def _command_ended(self, name: str, code: int) -> None:
+        self._live.discard(name)
+        if code < 0:
+            code = 128 - code
+        if name == MAIN:
+            self.main_exit = code
+        self._exited(name, code)
+
+    def _kill_init(self) -> None:
+        if self._init is not None:
+            self._init.kill(signal.SIGKILL)
+        else:
+            self._kill_supervisor()
+
+    def _kill_supervisor(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor_killed = True
+            self._supervisor.kill(signal.SIGKILL)
+
+    def _maybe_over(self) -> None:
+        if self._init is not None or self._supervisor is not None or self.state is State.ENDED:
+            return
+        self.state = State.ENDED
+        self._disarm()
+        with contextlib.suppress(OSError):
+            self._lifeline.close()
+        if self._built is not None:
+            self._report(self._failure or WallError(*self._why))
+        self._ended(*self._why)
+
+    def _report(self, error: WallError | None) -> None:
+        built, self._built = self._built, None
+        if built is not None:
+            built(error)
+
+    def _arm(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._disarm()
+        self._timer = self._host.loop.after(seconds, callback)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,175 @@
+"""One gateway, put together: which part gets which, in which order they start and end. Decides nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from pyopenshell.drivers.base import Driver, GatewayAccess
+from pyopenshell.gateway import certificates
+from pyopenshell.gateway.auth import Gate
+from pyopenshell.gateway.bus import Bus
+from pyopenshell.gateway.clock import Clock, system_clock
+from pyopenshell.gateway.configuration import Configuration
+from pyopenshell.gateway.files import private_directory, write_private
+from pyopenshell.gateway.inbox import Inbox
+from pyopenshell.gateway.logs import Logs
+from pyopenshell.gateway.registration import endpoint_of, register
+from pyopenshell.gateway.revisions import Revisions
+from pyopenshell.gateway.rpc.drafts import DraftService
+from pyopenshell.gateway.rpc.exec import ExecService
+from pyopenshell.gateway.rpc.health import Health
+from pyopenshell.gateway.rpc.logs import LogService
+from pyopenshell.gateway.rpc.policy import PolicyService
+from pyopenshell.gateway.rpc.proposals import ProposalService
+from pyopenshell.gateway.rpc.review import ReviewService
+from pyopenshell.gateway.rpc.sandbox import SandboxService
+from pyopenshell.gateway.rpc.supervisor import SupervisorService
+from pyopenshell.gateway.rpc.workspace import WorkspaceService
+from pyopenshell.gateway.sandboxes import Sandboxes
+from pyopenshell.gateway.server import BindError, Server
+from pyopenshell.gateway.sessions import Sessions
+from pyopenshell.gateway.settings import Settings
+from pyopenshell.gateway.snapshots import Snapshots
+from pyopenshell.gateway.store import Store
+from pyopenshell.gateway.tokens import Tokens
+from pyopenshell.gateway.trail import Trail
+from pyopenshell.gateway.workspaces import Workspaces
+from pyopenshell.wire.gen import pyopenshell_pb2
+
+DriverFactory = Callable[[Path], Driver]
+
+_STOP_GRACE: Final = 0.5
+"""Seconds running calls get when the gateway stops. Streams have nothing to finish; decisions take milliseconds."""
+
+_log = logging.getLogger(__name__)
+
+
+def local_driver(state: Path) -> Driver:
+    """Linux namespaces; imported only by a gateway that uses them."""
+    from pyopenshell.drivers.local.driver import LocalDriver
+
+    return LocalDriver(state)
+
+
+class Gateway:
+    """A running control plane. `await start()`, then `await stop()`."""
+
+    def __init__(self, configuration: Configuration, driver: Driver, clock: Clock = system_clock) -> None:
+        self.configuration, self.driver = configuration, driver
+        self.port = 0
+        self.bus = Bus()
+        self.store = Store(configuration.database)
+        self.settings = Settings(self.store, self.bus)
+        self.revisions = Revisions(self.store, self.bus, clock)
+        self.snapshots = Snapshots(self.store, self.revisions, self.settings)
+        self.inbox = Inbox(self.store, self.bus, self.revisions, self.settings, clock)
+        self.trail = Trail(self.store, self.bus, clock)
+        self.workspaces = Workspaces(self.store, clock)
+        self.logs = Logs(self.store, self.bus, clock)
+        self.sessions = Sessions(self.bus, self.snapshots)
+        self.bundle = certificates.load_or_create(configuration.paths.tls, configuration.server_names)
+        self.tokens = Tokens.load_or_create(
+            configuration.paths.tls / "jwt", configuration.gateway_id, configuration.token_lifetime
+        )
+        self.sandboxes = Sandboxes(
+            self.store,
+            self.bus,
+            self.revisions,
+            self.snapshots,
+            self.sessions,
+            driver,
+            self._access,
+            configuration.connect_to,
+            clock,
+        )
+        self._server = Server(Gate(self.tokens, self.sandboxes.epoch_of), self._servicers())
+
+    def __repr__(self) -> str:
+        return f"<Gateway {self.endpoint if self.port else 'not started'}, {len(self.sessions)} supervisors>"
+
+    @property
+    def endpoint(self) -> str:
+        return endpoint_of(self.configuration.advertised_host, self.port)
+
+    async def start(self) -> None:
+        """Open the store, listen, take up the sandboxes, register. Raises BindError, GatewayError, OSError.
+
+        Listens before it takes up sandboxes: a supervisor that is started then finds the gateway at once.
+        """
+        await self.store.open()
+        await self.workspaces.open()
+        self.port = self._bind()
+        await self.sandboxes.load()
+        await self._server.start()
+        await self.sandboxes.take_up()
+        register(
+            self.configuration.paths.config,
+            self.configuration.name,
+            self.configuration.advertised_host,
+            self.port,
+            self.bundle,
+        )
+        _log.info("gateway answers at %s", self.endpoint)
+
+    async def stop(self) -> None:
+        """End calls and let go of everything. Sandboxes go on; supervisors reconnect to the next gateway."""
+        self.sandboxes.let_go()
+        self.sessions.close_all()
+        await self._server.stop(_STOP_GRACE)
+        await self.sandboxes.close()
+        await self.logs.flushed()
+        await self.store.close()
+
+    def _bind(self) -> int:
+        """The configured port; where any will do, the one of last time, so that running supervisors find us again."""
+        host, port = self.configuration.host, self.configuration.port
+        if port:
+            return self._server.bind(host, port, self.bundle)
+        memory = private_directory(self.configuration.paths.run) / "port"
+        try:
+            return self._server.bind(host, int(memory.read_text()), self.bundle)
+        except (FileNotFoundError, ValueError, BindError):
+            bound = self._server.bind(host, 0, self.bundle)
+            write_private(memory, str(bound))
+            return bound
+
+    def _access(self, sandbox_id: str, epoch: int) -> GatewayAccess:
+        pair = self.bundle.authority.sandbox(sandbox_id)
+        host = self.configuration.advertised_host
+        return GatewayAccess(
+            address=f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}",
+            token=self.tokens.issue(sandbox_id, epoch).text,
+            ca_pem=self.bundle.authority.pem.decode(),
+            cert_pem=pair.certificate.decode(),
+            key_pem=pair.key.decode(),
+        )
+
+    def _servicers(self) -> Sequence[object]:
+        return (
+            Health(self.driver),
+            SandboxService(self.sandboxes),
+            ExecService(self.sandboxes, self.driver),
+            LogService(self.logs, self.bus, self.sandboxes),
+            SupervisorService(self.store, self.revisions, self.sandboxes, self.sessions, self.tokens),
+            WorkspaceService(self.workspaces),
+            PolicyService(self.store, self.revisions, self.settings, self.snapshots, self.inbox, self.trail),
+            DraftService(self.store, self.inbox),
+            ProposalService(self.bus, self.inbox),
+            ReviewService(self.store, self.bus, self.inbox, self._operator_status),
+        )
+
+    def _operator_status(self) -> pyopenshell_pb2.GetOperatorStatusResponse:
+        overrides = [
+            pyopenshell_pb2.ConnectTo(
+                host=override.host, port=override.port, address=override.address, has_ca=bool(override.ca_pem)
+            )
+            for override in self.configuration.connect_to
+        ]
+        return pyopenshell_pb2.GetOperatorStatusResponse(
+            connect_to=overrides,
+            state_dir=str(self.configuration.paths.state),
+            sandboxes_connected=len(self.sessions),
+        )

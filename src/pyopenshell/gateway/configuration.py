@@ -1,0 +1,313 @@
+"""What the operator decided: gateway.toml, OPENSHELL_* variables, and where files live (contract/gateway.md 10).
+
+Absent means the safe default; anything unknown or of the wrong type is refused with its line. Light to import: the
+CLI reads the paths before every command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+import re
+import ssl
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from pyopenshell.drivers.base import ConnectTo
+
+DEFAULT_PORT: Final = 17670
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+DEFAULT_TOKEN_LIFETIME: Final = 86400
+"""Seconds. Upstream's default is "never" (contract/gateway.md 12.34); supervisors renew at 80 % of the lifetime."""
+
+_LOG_LEVELS: Final = ("debug", "info", "warn", "error")
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
+
+
+class ConfigurationError(Exception):
+    """The operator must act. The text names file, line and the fix."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Paths:
+    """Where this user's gateway keeps its files (XDG base directories)."""
+
+    config: Path
+    """`$XDG_CONFIG_HOME/openshell`: gateway.toml, active_gateway, gateways/."""
+    state: Path
+    """`$XDG_STATE_HOME/openshell`: gateway/, tls/, sandboxes/."""
+    tls: Path
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str] = os.environ) -> Paths:
+        home = Path(environ.get("HOME") or "~").expanduser()
+        config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "openshell"
+        state = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "openshell"
+        return cls(config, state, Path(environ.get("OPENSHELL_LOCAL_TLS_DIR") or state / "tls"))
+
+    @property
+    def run(self) -> Path:
+        """Lock, log and database of the gateway process."""
+        return self.state / "gateway"
+
+    @property
+    def log(self) -> Path:
+        return self.run / "gateway.log"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Configuration:
+    """One gateway's configuration, complete and checked. `port` 0 means any free one."""
+
+    paths: Paths
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    name: str = "local"
+    """Name of the registration that clients find it under."""
+    gateway_id: str = "openshell"
+    log_level: str = "info"
+    server_names: tuple[str, ...] = LOOPBACK_NAMES
+    token_lifetime: int = DEFAULT_TOKEN_LIFETIME
+    database: str = ""
+    connect_to: tuple[ConnectTo, ...] = ()
+    source: Path | None = None
+
+    @property
+    def advertised_host(self) -> str:
+        """What clients on this machine dial: the bind address, or loopback when it binds all addresses."""
+        address = ipaddress.ip_address(self.host)
+        if address.is_unspecified:
+            return "127.0.0.1" if address.version == 4 else "::1"
+        return self.host
+
+
+def load(
+    environ: Mapping[str, str] = os.environ,
+    *,
+    file: Path | None = None,
+    bind: str | None = None,
+    port: int | None = None,
+) -> Configuration:
+    """Flag > OPENSHELL_* variable > gateway.toml > default. Raises ConfigurationError.
+
+    `file`: --config; else $OPENSHELL_GATEWAY_CONFIG; else gateway.toml in the configuration directory if it exists.
+    """
+    paths = Paths.of(environ)
+    named = file or (Path(environ["OPENSHELL_GATEWAY_CONFIG"]) if environ.get("OPENSHELL_GATEWAY_CONFIG") else None)
+    source = named or paths.config / "gateway.toml"
+    try:
+        text = source.read_text("utf-8")
+    except FileNotFoundError:
+        if named is not None:
+            raise ConfigurationError(f"{source}: no such file") from None
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{source}: cannot be read: {error}") from None
+    document = _Document(source, text)
+    settings = document.gateway()
+
+    address = bind or environ.get("OPENSHELL_BIND_ADDRESS") or settings.get("bind_address") or "127.0.0.1"
+    host, file_port = _address(address, document)
+    chosen = port if port is not None else _port(environ.get("OPENSHELL_SERVER_PORT"), file_port)
+    names = (*LOOPBACK_NAMES, *settings.get("server_sans", ()), *_split(environ.get("OPENSHELL_SERVER_SAN")))
+    if host not in names and not ipaddress.ip_address(host).is_unspecified:
+        names = (*names, host)
+    return Configuration(
+        paths=paths,
+        host=host,
+        port=chosen,
+        name=settings.get("name", "local"),
+        gateway_id=settings.get("gateway_id", "openshell"),
+        log_level=environ.get("OPENSHELL_LOG_LEVEL") or settings.get("log_level", "info"),
+        server_names=tuple(dict.fromkeys(names)),
+        token_lifetime=settings.get("ttl_secs", DEFAULT_TOKEN_LIFETIME),
+        database=environ.get("OPENSHELL_DB_URL") or f"sqlite:{paths.run / 'openshell.db'}",
+        connect_to=settings.get("connect_to", ()),
+        source=source if text else None,
+    )
+
+
+class _Document:
+    """One TOML file, read key by key against the table of what exists."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path, self._lines = path, _key_lines(text)
+        try:
+            self._root: dict[str, Any] = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
+
+    def gateway(self) -> dict[str, Any]:
+        """The checked values of [openshell.gateway] and its sub-tables, flat."""
+        self._known((), self._root, {"openshell"})
+        top = self._table((), self._root, "openshell")
+        self._known(("openshell",), top, {"version", "gateway"})
+        if top and (type(top.get("version")) is not int or top["version"] not in (1, 2)):
+            self._fail(("openshell", "version"), "version must be 1 or 2")
+        where = ("openshell", "gateway")
+        table = self._table(("openshell",), top, "gateway")
+        self._known(
+            where,
+            table,
+            {"bind_address", "name", "log_level", "server_sans", "compute_drivers", "gateway_jwt", "connect_to"},
+        )
+        found: dict[str, Any] = {}
+        for key in ("bind_address", "name", "log_level"):
+            if key in table:
+                found[key] = self._value(where, table, key, str)
+        if not _NAME.match(found.get("name", "local")):
+            self._fail((*where, "name"), "name must be lower-case letters, digits, '.', '_' or '-'")
+        if found.get("log_level", "info") not in _LOG_LEVELS:
+            self._fail((*where, "log_level"), f"log_level must be one of {', '.join(_LOG_LEVELS)}")
+        if "server_sans" in table:
+            found["server_sans"] = self._strings(where, table, "server_sans")
+        if "compute_drivers" in table and list(self._strings(where, table, "compute_drivers")) != ["local"]:
+            self._fail((*where, "compute_drivers"), 'this gateway has one compute driver: ["local"]')
+        found |= self._token_settings(where, table)
+        if "connect_to" in table:
+            found["connect_to"] = self._connect_to(where, table)
+        return found
+
+    def _token_settings(self, where: tuple[str, ...], table: dict[str, Any]) -> dict[str, Any]:
+        jwt = self._table(where, table, "gateway_jwt")
+        inside = (*where, "gateway_jwt")
+        self._known(inside, jwt, {"gateway_id", "ttl_secs"})
+        found: dict[str, Any] = {}
+        if "gateway_id" in jwt:
+            found["gateway_id"] = self._value(inside, jwt, "gateway_id", str)
+            if not _NAME.match(found["gateway_id"]):
+                self._fail((*inside, "gateway_id"), "gateway_id must be lower-case letters, digits, '.', '_' or '-'")
+        if "ttl_secs" in jwt:
+            found["ttl_secs"] = self._value(inside, jwt, "ttl_secs", int)
+            if found["ttl_secs"] and found["ttl_secs"] < 60:
+                self._fail((*inside, "ttl_secs"), "ttl_secs must be 0 (never expires) or at least 60")
+        return found
+
+    def _connect_to(self, where: tuple[str, ...], table: dict[str, Any]) -> tuple[ConnectTo, ...]:
+        entries = table["connect_to"]
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            self._fail((*where, "connect_to"), "connect_to must be written as [[openshell.gateway.connect_to]] tables")
+        found: dict[tuple[str, int], ConnectTo] = {}
+        for number, entry in enumerate(entries):
+            inside = (*where, f"connect_to[{number}]")
+            self._known(inside, entry, {"host", "port", "address", "ca_file"})
+            for key in ("host", "port", "address"):
+                if key not in entry:
+                    self._fail(inside, f"{key} is missing")
+            host = self._value(inside, entry, "host", str).lower().rstrip(".")
+            port = self._value(inside, entry, "port", int)
+            if not re.fullmatch(r"(?!-)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", host) or _is_address(host):
+                self._fail((*inside, "host"), "host must be one DNS name, without wildcards")
+            if not 1 <= port <= 65535:
+                self._fail((*inside, "port"), "port must be in 1..65535")
+            if (host, port) in found:
+                self._fail(inside, f"{host}:{port} is overridden twice")
+            address = self._dial_address(inside, entry)
+            ca_pem = self._authority(inside, entry) if "ca_file" in entry else ""
+            found[host, port] = ConnectTo(host, port, address, ca_pem)
+        return tuple(found.values())
+
+    def _dial_address(self, inside: tuple[str, ...], entry: dict[str, Any]) -> str:
+        address: str = self._value(inside, entry, "address", str)
+        host, separator, port = address.rpartition(":")
+        literal = host.removeprefix("[").removesuffix("]")
+        if not separator or not _is_address(literal) or not port.isdecimal() or not 1 <= int(port) <= 65535:
+            self._fail((*inside, "address"), 'address must be a literal IP and port, for example "127.0.0.1:8443"')
+        return address
+
+    def _authority(self, inside: tuple[str, ...], entry: dict[str, Any]) -> str:
+        name: str = self._value(inside, entry, "ca_file", str)
+        path = self._path.parent / name
+        try:
+            pem: str = path.read_text("ascii")
+            ssl.create_default_context(cadata=pem)
+        except (OSError, ValueError, ssl.SSLError) as error:
+            self._fail((*inside, "ca_file"), f"{path} is not a readable PEM certificate: {error}")
+        return pem
+
+    def _table(self, where: tuple[str, ...], parent: dict[str, Any], key: str) -> dict[str, Any]:
+        value = parent.get(key, {})
+        if not isinstance(value, dict):
+            self._fail((*where, key), f"{key} must be a table")
+        return value
+
+    def _value(self, where: tuple[str, ...], table: dict[str, Any], key: str, kind: type) -> Any:
+        value = table[key]
+        if type(value) is not kind or value == "":
+            self._fail((*where, key), f"{key} must be a non-empty {'string' if kind is str else 'integer'}")
+        return value
+
+    def _strings(self, where: tuple[str, ...], table: dict[str, Any], key: str) -> tuple[str, ...]:
+        value = table[key]
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            self._fail((*where, key), f"{key} must be a list of strings")
+        return tuple(value)
+
+    def _known(self, where: tuple[str, ...], table: dict[str, Any], keys: set[str]) -> None:
+        for key in table:
+            if key not in keys:
+                self._fail((*where, key), f"unknown key '{key}'; known here: {', '.join(sorted(keys))}")
+
+    def _fail(self, key: Sequence[str], message: str) -> NoReturn:
+        line = next((self._lines[tuple(key[:n])] for n in range(len(key), 0, -1) if tuple(key[:n]) in self._lines), 1)
+        raise ConfigurationError(f"{self._path}:{line}: {message}")
+
+
+_HEADER: Final = re.compile(r"\s*\[(\[?)\s*([A-Za-z0-9_.\-\"' ]+?)\s*\]")
+_KEY: Final = re.compile(r"\s*([A-Za-z0-9_\-.\"']+)\s*=")
+
+
+def _key_lines(text: str) -> dict[tuple[str, ...], int]:
+    """Line of each table header and key; tomllib keeps none. Array tables are "name[0]", "name[1]", …"""
+    found: dict[tuple[str, ...], int] = {}
+    counts: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            table = tuple(part.strip(" \"'") for part in header[2].split("."))
+            if header[1]:
+                index = counts.get(table, 0)
+                counts[table] = index + 1
+                table = (*table[:-1], f"{table[-1]}[{index}]")
+            for length in range(1, len(table) + 1):
+                found.setdefault(table[:length], number)
+        elif key := _KEY.match(line):
+            found.setdefault((*table, *(part.strip("\"'") for part in key[1].split("."))), number)
+    return found
+
+
+def _address(text: str, document: _Document) -> tuple[str, int]:
+    """Host and port of "127.0.0.1", "127.0.0.1:17670", "::1" or "[::1]:17670"; the port defaults."""
+    host, port = text, str(DEFAULT_PORT)
+    if not _is_address(text):
+        host, _, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+    if not _is_address(host) or not port.isdecimal() or int(port) > 65535:
+        document._fail(
+            ("openshell", "gateway", "bind_address"),
+            f"bind address {text!r} must be a literal IP address, with or without a port",
+        )
+    return host, int(port)
+
+
+def _port(text: str | None, default: int) -> int:
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) > 65535:
+        raise ConfigurationError(f"OPENSHELL_SERVER_PORT={text!r} must be a port number in 0..65535")
+    return int(text)
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,119 @@
+"""Requests that an inspected endpoint refused: counted and shown, never a proposal by themselves (design.md 1).
+
+Bounded per sandbox: the destinations seen longest ago make room for new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from pyopenshell.gateway.clock import Clock, from_timestamp, to_timestamp
+from pyopenshell.gateway.store.schema import observed_denials
+from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2
+
+KEPT: Final = 1000
+"""Distinct (host, port, binary, method, path) per sandbox."""
+PER_CALL: Final = 500
+"""Request samples used of one submission."""
+_COUNT_LIMIT: Final = 2**53
+
+Denial = pyopenshell_pb2.ObservedDenial
+
+
+def record(
+    tx: sa.Connection, sandbox_id: str, summaries: Iterable[openshell_pb2.DenialSummary], clock: Clock
+) -> Sequence[Denial]:
+    """Count the L7 samples of a submission. Returns the rows they fell on, as they are now."""
+    rows = [row for summary in summaries for row in _rows(sandbox_id, summary, clock())][:PER_CALL]
+    for row in rows:
+        tx.execute(_upsert(row))
+    if rows:
+        _trim(tx, sandbox_id)
+    return [found for row in rows if (found := _get(tx, row)) is not None]
+
+
+def read(tx: sa.Connection, sandbox_id: str) -> Sequence[Denial]:
+    """Most recently seen first."""
+    query = sa.select(observed_denials).where(observed_denials.c.sandbox_id == sandbox_id)
+    return [_to_proto(row) for row in tx.execute(query.order_by(observed_denials.c.last_seen_ms.desc()))]
+
+
+def _rows(sandbox_id: str, summary: openshell_pb2.DenialSummary, now: int) -> Iterable[dict[str, Any]]:
+    if not (summary.l7_inspection_active or summary.denial_stage == "l7"):
+        return
+    last = min(max(from_timestamp(summary.last_seen_time), 0), now) or now
+    first = min(max(from_timestamp(summary.first_seen_time), 0), last) or last
+    policy, reason = _split(summary.deny_reason)
+    for sample in summary.l7_request_samples:
+        yield {
+            "sandbox_id": sandbox_id,
+            "host": summary.host.lower()[:253],
+            "port": summary.port,
+            "binary": summary.binary[:4096],
+            "method": sample.method[:32],
+            # The sandbox sends canonical paths; a query that slipped through must still never be stored.
+            "path": sample.path.partition("?")[0][:2048],
+            "policy": policy,
+            "reason": reason,
+            "count": max(1, sample.count),
+            "first_seen_ms": first,
+            "last_seen_ms": last,
+        }
+
+
+def _split(deny_reason: str) -> tuple[str, str]:
+    """The wire has no field for the rule that refused: the supervisor may prefix it as `[policy:NAME] `."""
+    if deny_reason.startswith("[policy:") and "] " in deny_reason:
+        policy, _, reason = deny_reason.removeprefix("[policy:").partition("] ")
+        return policy[:253], reason[:1024]
+    return "", deny_reason[:1024]
+
+
+def _upsert(row: dict[str, Any]) -> sa.Executable:
+    statement = insert(observed_denials).values(row)
+    table, new = observed_denials.c, statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=[table.sandbox_id, table.host, table.port, table.binary, table.method, table.path],
+        set_={
+            "count": sa.func.min(table.count + new.count, _COUNT_LIMIT),
+            "first_seen_ms": sa.func.min(table.first_seen_ms, new.first_seen_ms),
+            "last_seen_ms": sa.func.max(table.last_seen_ms, new.last_seen_ms),
+            "policy": new.policy,
+            "reason": new.reason,
+        },
+    )
+
+
+def _trim(tx: sa.Connection, sandbox_id: str) -> None:
+    mine = observed_denials.c.sandbox_id == sandbox_id
+    query = sa.select(observed_denials.c.last_seen_ms).where(mine)
+    oldest = tx.scalar(query.order_by(observed_denials.c.last_seen_ms.desc()).offset(KEPT).limit(1))
+    if oldest is not None:
+        tx.execute(observed_denials.delete().where(mine, observed_denials.c.last_seen_ms <= oldest))
+
+
+def _get(tx: sa.Connection, row: dict[str, Any]) -> Denial | None:
+    table = observed_denials.c
+    keys = ("sandbox_id", "host", "port", "binary", "method", "path")
+    found = tx.execute(sa.select(observed_denials).where(*(table[key] == row[key] for key in keys))).first()
+    return _to_proto(found) if found is not None else None
+
+
+def _to_proto(row: sa.Row[Any]) -> Denial:
+    return Denial(
+        sandbox_id=row.sandbox_id,
+        host=row.host,
+        port=row.port,
+        binary=row.binary,
+        method=row.method,
+        path=row.path,
+        policy=row.policy,
+        reason=row.reason,
+        count=row._mapping["count"],
+        first_seen_time=to_timestamp(row.first_seen_ms),
+        last_seen_time=to_timestamp(row.last_seen_ms),
+    )

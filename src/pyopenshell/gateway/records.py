@@ -1,0 +1,173 @@
+"""The stored form of a sandbox and how it is read, listed and changed: rows only, inside transactions.
+
+Decides nothing about life-cycles (sandboxes.py does).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from pyopenshell.gateway import limits, pages
+from pyopenshell.gateway.clock import to_timestamp
+from pyopenshell.gateway.errors import not_found
+from pyopenshell.gateway.store.schema import sandboxes
+from pyopenshell.wire.gen import datamodel_pb2, openshell_pb2
+
+READY: Final = "Ready"
+
+CURSOR_TYPES: Final = (int, str, str, str)
+_ORDER: Final = (sandboxes.c.created_ms, sandboxes.c.name, sandboxes.c.workspace, sandboxes.c.id)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """One stored sandbox."""
+
+    id: str
+    name: str
+    workspace: str
+    phase: int
+    desired: str
+    spec: openshell_pb2.SandboxSpec
+    status: openshell_pb2.SandboxStatus
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    resource_version: int
+    created_ms: int
+    instance_id: str
+    token_epoch: int
+
+    def to_proto(self) -> openshell_pb2.Sandbox:
+        return openshell_pb2.Sandbox(
+            metadata=datamodel_pb2.ObjectMeta(
+                id=self.id,
+                name=self.name,
+                workspace=self.workspace,
+                labels=self.labels,
+                annotations=self.annotations,
+                resource_version=self.resource_version,
+                created_time=to_timestamp(self.created_ms),
+            ),
+            spec=self.spec,
+            status=self.status,
+        )
+
+    @property
+    def ready_condition(self) -> openshell_pb2.SandboxCondition | None:
+        return next((condition for condition in self.status.conditions if condition.type == READY), None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class State:
+    """What a life-cycle step makes of a sandbox: its phase and why."""
+
+    phase: int
+    reason: str
+    message: str
+    exit_code: int | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.phase == openshell_pb2.SANDBOX_PHASE_READY
+
+
+def by_name(tx: sa.Connection, workspace: str, name: str) -> Record:
+    """Raises GatewayError NOT_FOUND."""
+    row = tx.execute(
+        sa.select(sandboxes).where(
+            sandboxes.c.workspace == workspace, sandboxes.c.name == name, sandboxes.c.deleted_ms.is_(None)
+        )
+    ).first()
+    if row is None:
+        raise not_found("sandbox not found")
+    return _record(row)
+
+
+def by_id(tx: sa.Connection, sandbox_id: str) -> Record:
+    """Raises GatewayError NOT_FOUND."""
+    row = tx.execute(sa.select(sandboxes).where(sandboxes.c.id == sandbox_id)).first()
+    if row is None:
+        raise not_found("sandbox not found")
+    return _record(row)
+
+
+def every(tx: sa.Connection) -> list[Record]:
+    return [_record(row) for row in tx.execute(sa.select(sandboxes))]
+
+
+def page(
+    tx: sa.Connection, workspace: str | None, selector: str, size: int, after: pages.Cursor | None
+) -> tuple[list[Record], pages.Cursor | None]:
+    """At most `size` sandboxes in order of creation, and the cursor of the next page if there is one."""
+    query = sa.select(sandboxes).where(sandboxes.c.deleted_ms.is_(None))
+    if workspace is not None:
+        query = query.where(sandboxes.c.workspace == workspace)
+    for key, value in limits.selector(selector).items():
+        query = query.where(sandboxes.c.labels[key].as_string() == value)
+    if after is not None:
+        query = query.where(sa.tuple_(*_ORDER) > sa.tuple_(*(sa.literal(part) for part in after)))
+    rows = tx.execute(query.order_by(*_ORDER).limit(size + 1)).all()
+    found = [_record(row) for row in rows[:size]]
+    if len(rows) <= size:
+        return found, None
+    last = found[-1]
+    return found, (last.created_ms, last.name, last.workspace, last.id)
+
+
+def insert(tx: sa.Connection, record: Record) -> None:
+    """Raises sqlalchemy IntegrityError when the name is taken."""
+    values = dataclasses.asdict(record)
+    values |= {"spec": record.spec.SerializeToString(), "status": record.status.SerializeToString()}
+    tx.execute(sandboxes.insert().values(values))
+
+
+def write(tx: sa.Connection, sandbox_id: str, state: State, now_ms: int, **columns: Any) -> bool:
+    """Store a state, and `columns` with it. Returns whether anything changed; False too when the row is gone."""
+    row = tx.execute(sa.select(sandboxes).where(sandboxes.c.id == sandbox_id)).first()
+    if row is None:
+        return False
+    record = _record(row)
+    status = openshell_pb2.SandboxStatus.FromString(row.status)
+    status.phase = state.phase  # type: ignore[assignment]
+    if state.exit_code is None:
+        status.ClearField("exit_code")
+    else:
+        status.exit_code = state.exit_code
+    status.main_process_instance_id = columns.get("instance_id", record.instance_id)
+    condition = next((found for found in status.conditions if found.type == READY), None)
+    if condition is None:
+        condition = status.conditions.add(type=READY)
+    ready = "True" if state.is_ready else "False"
+    if condition.status != ready or not condition.HasField("transition_time"):
+        condition.transition_time.FromMilliseconds(now_ms)
+    condition.status, condition.reason, condition.message = ready, state.reason, state.message
+    blob = status.SerializeToString()
+    if blob == row.status and all(getattr(record, key) == value for key, value in columns.items()):
+        return False
+    tx.execute(
+        sandboxes.update()
+        .where(sandboxes.c.id == sandbox_id)
+        .values(phase=state.phase, status=blob, resource_version=record.resource_version + 1, **columns)
+    )
+    return True
+
+
+def _record(row: sa.Row[Any]) -> Record:
+    return Record(
+        id=row.id,
+        name=row.name,
+        workspace=row.workspace,
+        phase=row.phase,
+        desired=row.desired,
+        spec=openshell_pb2.SandboxSpec.FromString(row.spec),
+        status=openshell_pb2.SandboxStatus.FromString(row.status),
+        labels=dict(row.labels),
+        annotations=dict(row.annotations),
+        resource_version=row.resource_version,
+        created_ms=row.created_ms,
+        instance_id=row.instance_id,
+        token_epoch=row.token_epoch,
+    )

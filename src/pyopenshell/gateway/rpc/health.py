@@ -1,0 +1,47 @@
+"""Is the gateway there, who am I to it, and what can it do (contract/gateway.md 1.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib import metadata
+
+from pyopenshell.drivers.base import Driver
+from pyopenshell.gateway.principals import Caller
+from pyopenshell.wire.gen import openshell_pb2
+
+VERSION = metadata.version("pyopenshell")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Health:
+    """Servicer of Health, GetCurrentUser and GetGatewayInfo."""
+
+    driver: Driver
+
+    async def Health(self, request: openshell_pb2.HealthRequest, caller: Caller) -> openshell_pb2.HealthResponse:  # noqa: N802
+        return openshell_pb2.HealthResponse(status=openshell_pb2.SERVICE_STATUS_HEALTHY, version=VERSION)
+
+    async def GetCurrentUser(  # noqa: N802
+        self, request: openshell_pb2.GetCurrentUserRequest, caller: Caller
+    ) -> openshell_pb2.GetCurrentUserResponse:
+        user = caller.user
+        return openshell_pb2.GetCurrentUserResponse(
+            subject=user.subject,
+            display_name=user.display_name,
+            roles=sorted(user.roles),
+            scopes=sorted(user.scopes),
+            identity_provider=user.provider,
+        )
+
+    async def GetGatewayInfo(  # noqa: N802
+        self, request: openshell_pb2.GetGatewayInfoRequest, caller: Caller
+    ) -> openshell_pb2.GetGatewayInfoResponse:
+        driver = openshell_pb2.ComputeDriverInfo(
+            name=self.driver.name,
+            capabilities=openshell_pb2.ComputeDriverCapabilities(
+                driver_name=self.driver.name, driver_version=self.driver.version
+            ),
+        )
+        return openshell_pb2.GetGatewayInfoResponse(
+            status=openshell_pb2.SERVICE_STATUS_HEALTHY, gateway_version=VERSION, compute_drivers=[driver]
+        )

@@ -1,0 +1,53 @@
+"""Workspace RPCs (contract/gateway.md 1.6, sdk.md 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pyopenshell.gateway import pages
+from pyopenshell.gateway.errors import not_found, required
+from pyopenshell.gateway.principals import Caller
+from pyopenshell.gateway.workspaces import CURSOR_TYPES, Workspaces
+from pyopenshell.wire.gen import openshell_pb2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkspaceService:
+    """Servicer of Create/Get/List/DeleteWorkspace."""
+
+    workspaces: Workspaces
+
+    async def CreateWorkspace(  # noqa: N802
+        self, request: openshell_pb2.CreateWorkspaceRequest, caller: Caller
+    ) -> openshell_pb2.CreateWorkspaceResponse:
+        workspace = await self.workspaces.create(_name(request.name), dict(request.labels))
+        return openshell_pb2.CreateWorkspaceResponse(workspace=workspace)
+
+    async def GetWorkspace(  # noqa: N802
+        self, request: openshell_pb2.GetWorkspaceRequest, caller: Caller
+    ) -> openshell_pb2.GetWorkspaceResponse:
+        return openshell_pb2.GetWorkspaceResponse(workspace=await self.workspaces.get(_name(request.name)))
+
+    async def ListWorkspaces(  # noqa: N802
+        self, request: openshell_pb2.ListWorkspacesRequest, caller: Caller
+    ) -> openshell_pb2.ListWorkspacesResponse:
+        size, filters = pages.page_size(request.page_size), (request.label_selector,)
+        after = pages.decode(request.page_token, "ListWorkspaces", filters, CURSOR_TYPES)
+        found, cursor = await self.workspaces.page(request.label_selector, size, after)
+        token = pages.encode("ListWorkspaces", filters, cursor) if cursor else ""
+        return openshell_pb2.ListWorkspacesResponse(workspaces=found, next_page_token=token)
+
+    async def DeleteWorkspace(  # noqa: N802
+        self, request: openshell_pb2.DeleteWorkspaceRequest, caller: Caller
+    ) -> openshell_pb2.DeleteWorkspaceResponse:
+        if await self.workspaces.delete(_name(request.name)):
+            return openshell_pb2.DeleteWorkspaceResponse(outcome=openshell_pb2.DELETION_OUTCOME_COMPLETED)
+        if not request.allow_missing:
+            raise not_found("workspace not found")
+        return openshell_pb2.DeleteWorkspaceResponse(outcome=openshell_pb2.DELETION_OUTCOME_ALREADY_ABSENT)
+
+
+def _name(name: str) -> str:
+    if not name:
+        raise required("name")
+    return name

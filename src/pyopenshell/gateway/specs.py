@@ -1,0 +1,92 @@
+"""What a CreateSandbox request may ask for: checked whole before anything is stored.
+
+What this gateway cannot give is refused by name, never ignored. Must not know the store or the driver.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pyopenshell.gateway import limits
+from pyopenshell.gateway.errors import GatewayError, invalid, precondition, required
+from pyopenshell.policy.conflicts import conflicts
+from pyopenshell.policy.model import RESTRICTIVE_DEFAULT, Policy
+from pyopenshell.policy.problems import PolicyError
+from pyopenshell.policy.validate import is_reserved, validate
+from pyopenshell.wire import policy_map
+from pyopenshell.wire.gen import openshell_pb2
+
+_COMMAND_BYTES: Final = 256 * 1024
+_POLICY_BYTES: Final = 256 * 1024
+_TEMPLATE_TEXT: Final = 1024
+
+
+def checked(request: openshell_pb2.CreateSandboxRequest) -> Policy:
+    """The policy the sandbox starts with. Raises GatewayError for anything that cannot be had."""
+    if not request.HasField("spec"):
+        raise required("spec")
+    spec = request.spec
+    if request.name:
+        limits.routable_name(request.name, "sandbox")
+    limits.labels(request.labels)
+    limits.labels(request.annotations, "annotations")
+    limits.environment(spec.environment, "spec.environment")
+    limits.environment(spec.template.environment, "spec.template.environment")
+    limits.command(spec.command, 256, _COMMAND_BYTES, _COMMAND_BYTES)
+    if len(spec.providers) > 32:
+        raise invalid("providers list exceeds maximum (32)", field="spec.providers")
+    if spec.providers:
+        raise precondition(f"provider '{spec.providers[0][:100]}' not found")
+    _offered(request)
+    return _policy(spec)
+
+
+def _offered(request: openshell_pb2.CreateSandboxRequest) -> None:
+    spec, template = request.spec, request.spec.template
+    if request.workload_template:
+        raise GatewayError("NOT_FOUND", f"sandbox template '{request.workload_template[:100]}' not found")
+    if len(template.image) > _TEMPLATE_TEXT:
+        raise invalid(f"spec.template.image is longer than {_TEMPLATE_TEXT} characters", field="spec.template.image")
+    refused = {
+        "spec.template.image": (template.image, "its sandboxes show the host's own programs read-only"),
+        "spec.template.runtime_class_name": (template.runtime_class_name, "there are no runtime classes"),
+        "spec.template.resources": (template.HasField("resources"), "resources cannot be reserved"),
+        "spec.template.driver_config": (template.HasField("driver_config"), "it has no options per sandbox"),
+        "spec.resource_requirements": (spec.resource_requirements.HasField("gpu"), "GPUs cannot be reserved"),
+        "service_exposures": (request.service_exposures, "services cannot be exposed"),
+        "spec.restart_policy": (
+            spec.restart_policy > openshell_pb2.SANDBOX_RESTART_POLICY_NEVER,
+            "main processes are not restarted",
+        ),
+        "await_main_process_attachment": (
+            request.await_main_process_attachment,
+            "a main process starts at once; use exec for one you talk to",
+        ),
+    }
+    for field, (asked, why) in refused.items():
+        if asked:
+            message = f"{field} is not supported by the local driver: {why}"
+            raise GatewayError("FAILED_PRECONDITION", message, "NOT_SUPPORTED", field=field)
+
+
+def _policy(spec: openshell_pb2.SandboxSpec) -> Policy:
+    if not spec.HasField("policy"):
+        return RESTRICTIVE_DEFAULT
+    if spec.policy.ByteSize() > _POLICY_BYTES:
+        raise invalid(f"policy is larger than {_POLICY_BYTES // 1024} KiB", field="spec.policy")
+    for key in spec.policy.network_policies:
+        if is_reserved(key):
+            text = f"network_policies key '{key[:100]}' uses reserved '_provider_' prefix; choose another name"
+            raise invalid(text, field="spec.policy")
+    try:
+        policy = policy_map.policy_from_proto(spec.policy)
+        problems = validate(policy)
+    except PolicyError as error:
+        problems = list(error.problems)
+    if problems:
+        joined = "; ".join(problem.message for problem in problems[:20])
+        raise invalid(f"policy contains unsafe content: {joined}", field="spec.policy")
+    if ambiguous := conflicts(policy):
+        joined = "\n".join(problem.message for problem in ambiguous[:20])
+        raise precondition(f"network endpoint ambiguity validation failed:\n{joined}")
+    return policy

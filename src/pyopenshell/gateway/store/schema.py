@@ -1,0 +1,236 @@
+"""The tables. Portable SQL only (SQLite now, PostgreSQL later); times are milliseconds since the epoch.
+
+`migrations/` builds them; a test holds both equal. Rows are read and written by the core modules, never by RPC classes.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+GLOBAL_SCOPE = "__global__"
+"""Scope of gateway-wide policies and settings (contract/gateway.md 2.1)."""
+
+
+def _owner() -> sa.Column[str]:
+    return sa.Column("sandbox_id", sa.String, sa.ForeignKey("sandboxes.id", ondelete="CASCADE"), nullable=False)
+
+
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("value", sa.String, nullable=False),
+)
+
+workspaces = sa.Table(
+    "workspaces",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("id", sa.String, nullable=False),
+    sa.Column("phase", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("labels", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("annotations", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("resource_version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+)
+
+sandboxes = sa.Table(
+    "sandboxes",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("workspace", sa.String, nullable=False),
+    sa.Column("phase", sa.Integer, nullable=False),  # openshell.v1.SandboxPhase
+    sa.Column("desired", sa.String, nullable=False, server_default="running"),  # running, stopped, deleted
+    sa.Column("spec", sa.LargeBinary, nullable=False),  # openshell.v1.SandboxSpec
+    sa.Column("status", sa.LargeBinary, nullable=False),  # openshell.v1.SandboxStatus
+    sa.Column("labels", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("annotations", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("resource_version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("deleted_ms", sa.BigInteger),
+    sa.Column("instance_id", sa.String, nullable=False, server_default=""),
+    sa.Column("token_epoch", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("draft_version", sa.Integer, nullable=False, server_default="0"),
+    sa.Index(
+        "uq_sandboxes_workspace_name_live",
+        "workspace",
+        "name",
+        unique=True,
+        sqlite_where=sa.text("deleted_ms IS NULL"),
+        postgresql_where=sa.text("deleted_ms IS NULL"),
+    ),
+    sa.Index("ix_sandboxes_created_ms_name", "created_ms", "name"),
+)
+
+policies = sa.Table(
+    "policies",
+    metadata,
+    sa.Column("scope", sa.String, primary_key=True),  # sandbox id or GLOBAL_SCOPE
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("hash", sa.String, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),  # openshell.sandbox.v1.SandboxPolicy
+    sa.Column("status", sa.String, nullable=False),  # pending, loaded, failed, superseded
+    sa.Column("load_error", sa.String, nullable=False, server_default=""),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("loaded_ms", sa.BigInteger),
+    sa.Column("provenance", sa.JSON, nullable=False, server_default="{}"),
+    # What made it: initial, set, merge, sync, approve, auto, undo, reject.
+    sa.Column("origin", sa.String, nullable=False),
+    sa.Column("author", sa.String, nullable=False, server_default=""),
+    sa.Index("ix_policies_scope_status", "scope", "status"),
+)
+
+policy_bodies = sa.Table(
+    "policy_bodies",
+    metadata,
+    _owner(),
+    sa.Column("hash", sa.String, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("sandbox_id", "hash"),
+    comment="Whole policies that chunks refer to (before, after, what the reviewer saw), each stored once",
+)
+
+draft_chunks = sa.Table(
+    "draft_chunks",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String, nullable=False, unique=True),
+    _owner(),
+    sa.Column("draft_version", sa.Integer, nullable=False),
+    sa.Column("mode", sa.String, nullable=False),
+    sa.Column("status", sa.String, nullable=False),  # pending, approved, rejected
+    sa.Column("rule_name", sa.String, nullable=False),
+    sa.Column("rule", sa.LargeBinary, nullable=False),  # openshell.sandbox.v1.NetworkPolicyRule, as proposed
+    sa.Column("rationale", sa.String, nullable=False, server_default=""),
+    sa.Column("confidence", sa.Float, nullable=False, server_default="0"),
+    sa.Column("stage", sa.String, nullable=False, server_default=""),
+    sa.Column("host", sa.String, nullable=False, server_default=""),
+    sa.Column("port", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("binary", sa.String, nullable=False, server_default=""),
+    sa.Column("dedup_key", sa.String),  # only mechanistic
+    sa.Column("hit_count", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("first_seen_ms", sa.BigInteger, nullable=False),
+    sa.Column("last_seen_ms", sa.BigInteger, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("decided_ms", sa.BigInteger),
+    sa.Column("decided_by", sa.String, nullable=False, server_default=""),
+    # A person's reason byte for byte, or the machine's sentence.
+    sa.Column("rejection_reason", sa.String, nullable=False, server_default=""),
+    # person, superseded, covered: only a machine's rejection may be taken back by a machine.
+    sa.Column("rejected_as", sa.String, nullable=False, server_default=""),
+    sa.Column("superseded_by", sa.String, nullable=False, server_default=""),
+    sa.Column("validation_result", sa.String, nullable=False, server_default=""),
+    sa.Column("application_error", sa.String, nullable=False, server_default=""),
+    sa.Column("review_token", sa.String, nullable=False, server_default=""),
+    sa.Column("current_hash", sa.String, nullable=False, server_default=""),
+    sa.Column("candidate_hash", sa.String, nullable=False, server_default=""),
+    sa.Column("review", sa.LargeBinary, nullable=False, server_default=""),  # pyopenshell.v1.ChunkReview (regions)
+    # Exactly what an approval changed: hashes of base policies in policy_bodies, and the revision it made.
+    sa.Column("before_hash", sa.String, nullable=False, server_default=""),
+    sa.Column("after_hash", sa.String, nullable=False, server_default=""),
+    sa.Column("policy_version", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("policy_hash", sa.String, nullable=False, server_default=""),
+    sa.Column("applied_order", sa.Integer, nullable=False, server_default="0"),  # grows with each approval
+    sa.Index("ix_draft_chunks_sandbox_id_seq", "sandbox_id", "seq"),
+    sa.Index("ix_draft_chunks_sandbox_id_status_seq", "sandbox_id", "status", "seq"),
+    sa.Index("ix_draft_chunks_status_seq", "status", "seq"),
+    sa.UniqueConstraint("sandbox_id", "dedup_key"),
+    sqlite_autoincrement=True,
+)
+
+chunk_targets = sa.Table(
+    "chunk_targets",
+    metadata,
+    sa.Column("chunk_id", sa.String, sa.ForeignKey("draft_chunks.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("sandbox_id", sa.String, nullable=False),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("port", sa.Integer, nullable=False),
+    sa.Column("binary", sa.String, nullable=False),
+    sa.PrimaryKeyConstraint("chunk_id", "host", "port", "binary"),
+    sa.Index("ix_chunk_targets_sandbox_id_host_port_binary", "sandbox_id", "host", "port", "binary"),
+    comment="Which (host, port, binary) each chunk speaks for: supersession between authors",
+)
+
+chunk_events = sa.Table(
+    "chunk_events",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    _owner(),
+    sa.Column("chunk_id", sa.String, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("type", sa.String, nullable=False),
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("description", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False, server_default=""),
+    sa.Column("before_hash", sa.String, nullable=False, server_default=""),
+    sa.Column("after_hash", sa.String, nullable=False, server_default=""),
+    sa.Column("policy_version", sa.Integer, nullable=False, server_default="0"),
+    sa.Index("ix_chunk_events_sandbox_id_seq", "sandbox_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+observed_denials = sa.Table(
+    "observed_denials",
+    metadata,
+    _owner(),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("port", sa.Integer, nullable=False),
+    sa.Column("binary", sa.String, nullable=False),
+    sa.Column("method", sa.String, nullable=False),
+    sa.Column("path", sa.String, nullable=False),
+    sa.Column("policy", sa.String, nullable=False, server_default=""),
+    sa.Column("reason", sa.String, nullable=False, server_default=""),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.Column("first_seen_ms", sa.BigInteger, nullable=False),
+    sa.Column("last_seen_ms", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("sandbox_id", "host", "port", "binary", "method", "path"),
+    sa.Index("ix_observed_denials_sandbox_id_last_seen_ms", "sandbox_id", "last_seen_ms"),
+)
+
+settings = sa.Table(
+    "settings",
+    metadata,
+    sa.Column("scope", sa.String, primary_key=True),  # sandbox id or GLOBAL_SCOPE
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("type", sa.String, nullable=False),  # bool, string
+    sa.Column("value", sa.String, nullable=False),
+)
+
+setting_scopes = sa.Table(
+    "setting_scopes",
+    metadata,
+    sa.Column("scope", sa.String, primary_key=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+)
+
+log_lines = sa.Table(
+    "log_lines",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    _owner(),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("level", sa.String, nullable=False),
+    sa.Column("target", sa.String, nullable=False),
+    sa.Column("source", sa.String, nullable=False),  # sandbox, gateway
+    sa.Column("message", sa.String, nullable=False),
+    sa.Column("fields", sa.JSON, nullable=False, server_default="{}"),
+    sa.Index("ix_log_lines_sandbox_id_seq", "sandbox_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+
+def forget_sandbox(tx: sa.Connection, sandbox_id: str) -> None:
+    """Remove a sandbox and everything that belongs to it (contract/gateway.md 1.2, DeleteSandbox)."""
+    for table in (policies, settings, setting_scopes):
+        tx.execute(table.delete().where(table.c.scope == sandbox_id))
+    tx.execute(sandboxes.delete().where(sandboxes.c.id == sandbox_id))

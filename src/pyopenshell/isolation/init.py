@@ -1,0 +1,176 @@
+"""PID 1 of a sandbox: builds the walls, hands every socket out, then forks restricted commands on request.
+
+Keeps the capabilities of its *own* user namespace, so a command (which has none) can neither trace nor signal it, and
+dies with the driver host and with the supervisor. Knows no policy and no gateway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+from collections.abc import Sequence
+
+from pyopenshell.isolation import channel, command, landlock, mounts, network, seccomp, syscalls
+from pyopenshell.isolation.channel import Message
+from pyopenshell.isolation.walls import BASE_READ, BASE_WRITE, UID, WallError, Walls, wall
+
+
+def main(control: socket.socket, lifeline: socket.socket, walls: Walls) -> None:
+    """Build, report "ready" or "failed" on `control`, serve until an end of life. Runs in the clone; never returns."""
+    gc.disable()  # a collection would copy every page shared with the zygote
+    syscalls.set_process_name("openshell-init")
+    syscalls.set_command_line("openshell-init")  # the host's names paths of the host
+    try:
+        restrictions, offered, notes = _build(control, walls)
+    except WallError as error:
+        channel.send(control, {"failed": error.as_message()})
+        os._exit(1)
+    channel.send(control, {"ready": list(offered), "notes": notes}, list(offered.values()))
+    channel.close_all(offered.values())
+    _Server(control, lifeline, restrictions).run()
+
+
+def _build(control: socket.socket, walls: Walls) -> tuple[command.Restrictions, dict[str, int], list[str]]:
+    message, trees = channel.receive(control)
+    if message is None:
+        os._exit(1)
+    with wall("IdMapRefused"):
+        if os.getuid() != UID:
+            # Root made this namespace and its id is not mapped here: creating files would fail. Become the mapped id;
+            # capabilities survive because uid 0 of the host is not this namespace's root.
+            os.setgroups([])
+            os.setresgid(UID, UID, UID)
+            os.setresuid(UID, UID, UID)
+    with wall("PrivilegesNotDropped"):
+        os.setsid()
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the ids: changing them clears it
+    offered = {name: sock.detach() for name, sock in network.build().items()}
+    with contextlib.suppress(OSError):  # cosmetic; some container profiles deny it
+        syscalls.sethostname(walls.hostname)
+    with wall("MountsRefused"):
+        mounts.build(walls, trees)
+    with wall("PrivilegesNotDropped"):
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        syscalls.drop_bounding_set()
+    ruleset, notes = _landlock(walls)
+    with wall("SeccompUnavailable"):
+        # One listener for the whole sandbox: every command inherits the filter.
+        offered["notify"] = seccomp.install_listener(seccomp.connect_filter())
+    offered["proc"] = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    program = seccomp.command_filter()
+    return command.Restrictions(program, ruleset, walls.processes, walls.open_files), offered, notes
+
+
+def _landlock(walls: Walls) -> tuple[int | None, list[str]]:
+    """(ruleset descriptor, what could not be done). With `landlock_required` anything missing is an error."""
+    with wall("LandlockUnavailable"):
+        version = landlock.abi()
+        if not version:
+            if walls.landlock_required:
+                raise OSError("this kernel offers no Landlock")
+            return None, ["Landlock is unavailable: filesystem_policy is not enforced beyond the mounts"]
+        ruleset = landlock.Ruleset(version)
+        # Without this `ls /` and `ls /dev` fail, and programs that walk up from the workdir with them.
+        ruleset.allow("/", landlock.LIST)
+        for path in BASE_READ:
+            ruleset.allow(path, landlock.READ)
+        for path in BASE_WRITE:
+            ruleset.allow(path, landlock.WRITE)
+        missing = [path for path in walls.read_only if not ruleset.allow(path, landlock.READ)]
+        missing += [path for path in walls.read_write if not ruleset.allow(path, landlock.WRITE)]
+    notes = [f"filesystem_policy names {path}, which does not exist in the sandbox" for path in missing]
+    if notes and walls.landlock_required:
+        raise WallError("FilesystemPolicyPath", "; ".join(notes), "remove the path or create it on the host")
+    return ruleset.fd, notes
+
+
+class _Server:
+    """The request loop. Requests come from the driver host only; a broken control channel ends the sandbox."""
+
+    def __init__(self, control: socket.socket, lifeline: socket.socket, restrictions: command.Restrictions) -> None:
+        self._control, self._lifeline, self._restrictions = control, lifeline, restrictions
+        self._live: dict[int, str] = {}  # pid -> the host's name for the command
+        self._terminating = False
+        self._wake, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_writer)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    def run(self) -> None:
+        poll = select.poll()
+        for fd in (self._control.fileno(), self._lifeline.fileno(), self._wake):
+            poll.register(fd, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self._wake:
+                    self._reap()
+                elif fd == self._lifeline.fileno():
+                    os._exit(0)  # nothing is ever said on it: readable means the supervisor is gone
+                else:
+                    self._request()
+
+    def _reap(self) -> None:
+        """Ours and every orphan."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                if self._terminating:
+                    os._exit(0)
+                return
+            if not pid:
+                return
+            name = self._live.pop(pid, None)
+            if name is not None:
+                channel.send(self._control, {"exit": name, "code": os.waitstatus_to_exitcode(status)})
+
+    def _request(self) -> None:
+        message, fds = channel.receive(self._control)
+        if message is None:  # the host is gone: PID 1 ends and the kernel ends the namespace
+            os._exit(0)
+        try:
+            self._dispatch(message, fds)
+        finally:
+            channel.close_all(fds)
+
+    def _dispatch(self, message: Message, fds: Sequence[int]) -> None:
+        operation = message["op"]
+        if operation == "exec":
+            self._exec(message, fds)
+        elif operation == "kill":
+            self._kill(str(message["name"]), int(message["signal"]))
+        elif operation == "terminate":
+            self._terminating = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGTERM)
+            self._reap()
+
+    def _exec(self, message: Message, fds: Sequence[int]) -> None:
+        name = message["name"]
+        try:
+            pid, master = command.start(command.Command.from_message(message), fds, self._restrictions)
+        except WallError as error:
+            channel.send(self._control, {"failed": error.as_message(), "name": name})
+            return
+        except OSError as error:
+            refused = WallError("ResourcesExhausted", str(error), "end processes in the sandbox and try again")
+            channel.send(self._control, {"failed": refused.as_message(), "name": name})
+            return
+        self._live[pid] = name
+        channel.send(self._control, {"started": name, "pid": pid}, [] if master is None else [master])
+        if master is not None:
+            os.close(master)
+
+    def _kill(self, name: str, number: int) -> None:
+        for pid, known in self._live.items():
+            if known == name:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, number)
+                return

@@ -1,0 +1,98 @@
+"""What one sandbox is made of (values that travel host -> zygote -> init) and what can go wrong building it.
+
+Decides the stable reasons and their fixes; builds nothing itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+UID = 998
+"""User and group `sandbox` inside; outside it is the caller's own id, or as root an id of its own per sandbox."""
+WORKDIR = "/sandbox"
+PROXY = ("10.200.0.1", 3128)
+WORKLOAD = "10.200.0.2"
+WORKLOAD6 = "fd23:6f70:656e:ff::2"
+
+BASE_READ = ("/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/etc/openshell", "/etc/openshell-tls")
+BASE_WRITE = ("/dev/null", "/dev/tty", "/dev/pts", "/dev/ptmx", "/dev/shm")
+"""What programs, terminals and certificates need under every filesystem policy; each is the sandbox's own."""
+
+
+class WallError(Exception):
+    """A wall could not be built. `reason` is a stable CamelCase code, `fix` what the operator can do."""
+
+    def __init__(self, reason: str, message: str, fix: str = "") -> None:
+        super().__init__(message)
+        self.reason, self.message, self.fix = reason, message, fix
+
+    def as_message(self) -> dict[str, str]:
+        return {"reason": self.reason, "message": self.message, "fix": self.fix}
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> WallError:
+        return cls(str(message.get("reason")), str(message.get("message")), str(message.get("fix", "")))
+
+
+_FIXES = {
+    "UserNamespacesUnavailable": "allow user namespaces (sysctl user.max_user_namespaces>0, "
+    "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0) or run the gateway as root",
+    "IdMapRefused": "run the gateway where /proc/self/uid_map covers its own id, or as root with unmapped ids to spare",
+    "NetworkRefused": "allow capabilities in user namespaces (kernel.apparmor_restrict_unprivileged_userns=0 "
+    "or an AppArmor profile with `userns,`)",
+    "NftablesUnavailable": "load the kernel modules nf_tables, nft_reject_inet, nft_ct, nft_limit and nft_log",
+    "MountsRefused": "allow mounts in user namespaces; inside a container add --security-opt seccomp=unconfined "
+    "--security-opt apparmor=unconfined",
+    "LandlockUnavailable": "boot with `landlock` in the lsm= list, or set landlock.compatibility: best_effort",
+    "SeccompUnavailable": "use a kernel with seccomp user notification and WAIT_KILLABLE_RECV (Linux 5.19 or newer)",
+    "PrivilegesNotDropped": "allow capabilities in user namespaces",
+}
+
+
+@contextlib.contextmanager
+def wall(reason: str) -> Iterator[None]:
+    """Name the wall that an OSError inside the block means."""
+    try:
+        yield
+    except OSError as error:
+        raise WallError(reason, str(error), _FIXES.get(reason, "")) from error
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bind:
+    """A host directory that appears inside. Read-only unless `writable`."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Walls:
+    """One sandbox, complete. Paths in `read_only` and `read_write` are the sandbox's own (Landlock)."""
+
+    host_uid: int
+    host_gid: int
+    hostname: str
+    etc: str
+    """Host directory laid over the host's /etc."""
+    binds: tuple[Bind, ...]
+    read_only: tuple[str, ...]
+    read_write: tuple[str, ...]
+    landlock_required: bool = False
+    tmp_megabytes: int = 1024
+    processes: int = 4096
+    open_files: int = 65536
+
+    def as_message(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> Walls:
+        values = dict(message)
+        values["binds"] = tuple(Bind(**bind) for bind in values["binds"])
+        values["read_only"], values["read_write"] = tuple(values["read_only"]), tuple(values["read_write"])
+        return cls(**values)

@@ -1,0 +1,377 @@
+"""The exact difference of two compiled policies: what one permits and the other does not (proof.md, section 3).
+
+Asks the engine's own index, tries and `judge`; has no matcher of its own. Knows nothing of words for people.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+from pyopenshell.policy.engine import Engine
+from pyopenshell.policy.globs import FRESH, path_pattern
+from pyopenshell.policy.grants import EVERYWHERE, Grant, Inspection, Record, judge
+from pyopenshell.policy.query import Conditions
+from pyopenshell.policy.tries import States, Trie, accepted, closure
+from pyopenshell.proof.atoms import ENCODED_SLASH
+from pyopenshell.proof.queries import Query, solve
+from pyopenshell.proof.representatives import HostOverlap, Representatives
+from pyopenshell.proof.requests import Request, confirm
+from pyopenshell.proof.words import Tokens, overlaps, walk
+
+_MAX_DEPTH = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cube:
+    """A product set binary x host x port x method x path x query: a grant of the left policy, or a refiner.
+
+    `binary` None: the chain so far satisfies it. `patterns` must all match the path. `source` is "raw", "allow" or
+    "audit" for left cubes, "shadow" (an inspected endpoint over a raw one), "deny" or "scope" for refiners.
+    """
+
+    source: str
+    binary: str | None
+    host: str
+    port: int
+    raw: bool
+    method: str = "*"
+    patterns: tuple[Tokens, ...] = ()
+    query: Conditions = ()
+    record: Record | None = None
+    inspection: Inspection | None = None
+    binaries: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(slots=True)
+class Finding:
+    """One request that is newly permitted, the cube that permits it and the refiners it needed."""
+
+    cube: Cube
+    witness: Request
+    refiners: tuple[Cube, ...] = ()
+    verified: bool = True
+
+
+def meet_methods(methods: Sequence[str], fresh: str) -> str | None:
+    """A method that all of these cover, matching as few others as possible; None when there is none."""
+    current: set[str] | None = None
+    for method in methods:
+        if method == "*":
+            continue
+        covered = {"GET", "HEAD"} if method == "GET" else {method}
+        current = covered if current is None else current & covered
+    if current is None:
+        return fresh
+    if not current:
+        return None
+    # HEAD is covered by more patterns (GET and HEAD rules) than GET is: prefer the point that matches less.
+    return "GET" if "GET" in current else min(current)
+
+
+_EVERY_PATH: Tokens = path_pattern(EVERYWHERE)[1]
+_Reason = str | Inspection
+_Verdict = bool | None
+
+
+def _patterns(*patterns: Tokens) -> tuple[Tokens, ...]:
+    return tuple(p for p in dict.fromkeys(patterns) if p != _EVERY_PATH)
+
+
+class _Point:
+    """What one policy says at one (chain, host, port, method, path): a verdict with its reason, or a query question."""
+
+    __slots__ = ("allow", "deny", "reason", "verdict")
+
+    def __init__(self, grants: Sequence[Grant], records: Sequence[Record], method: str, *, slash: bool) -> None:
+        self.verdict: _Verdict = False
+        self.reason: _Reason | None = None
+        self.allow: list[Conditions] = []
+        self.deny: list[Conditions] = []
+        inspected = [grant for grant in grants if grant.inspected]
+        if not inspected:
+            self.verdict, self.reason = bool(grants), "raw"
+            return
+        judgement = judge(inspected, records, method, slash=slash)
+        if judgement.audit is not None:
+            self.verdict, self.reason = True, judgement.audit
+            return
+        self.verdict, self.reason = judgement.verdict(), "allow"
+        if self.verdict is None:
+            self.allow = [record.query for record in judgement.allow]
+            self.deny = [record.query for record in judgement.deny]
+
+    def alternatives(self) -> tuple[list[Conditions], list[Conditions]]:
+        """(allow, deny) conditions that stand for the verdict in a query question."""
+        if self.verdict is None:
+            return self.allow, self.deny
+        return ([()], []) if self.verdict else ([], [])
+
+
+class Diff:
+    """Newly permitted requests: those that `after` forwards and `before` does not. Ancestors grant too."""
+
+    def __init__(self, after: Engine, before: Engine) -> None:
+        self.after, self.before = after, before
+        self.a, self.b = after.index, before.index
+        self.hosts_a, self.hosts_b = HostOverlap(self.a), HostOverlap(self.b)
+        self.reps = Representatives(self.a, self.b)
+        self._roots: dict[tuple[tuple[Grant, ...], tuple[Grant, ...]], States[Record]] = {}
+        self._inspections: dict[tuple[Grant, ...], frozenset[Inspection]] = {}
+        self._deny_tries: dict[tuple[int, bool], Trie[tuple[Record, Tokens]]] = {}
+        self._lost_denies: dict[int, list[Record]] = {}
+        self._shadows_common = True
+        self._compare_denies()
+
+    def _compare_denies(self) -> None:
+        """Denies of `before` that `after` no longer has: only those can carve out something new."""
+        for key, grant in self.b.grants.items():
+            twin = self.a.grants.get(key)
+            if twin is grant:
+                continue
+            if grant.inspected and not (twin is not None and twin.inspected):
+                self._shadows_common = False
+            known = {record.sig for record in twin.denies} if twin is not None else set()
+            lost = [record for record in grant.denies if record.sig not in known]
+            if lost and self.hosts_a.at(grant.host, grant.port):
+                lost = [record for record in lost if not self._still_denied(grant, record)]
+            if lost:
+                self._lost_denies[id(grant)] = lost
+
+    def _still_denied(self, grant: Grant, record: Record) -> bool:
+        """Is the deny contained in the denies of `after`, for everybody it applies to?"""
+        method = FRESH if record.methods is None else record.methods[0]
+        for binary, _ in self.groups(grant):
+            for name, host in itertools.product(self.reps.binaries((binary,)), self.reps.hosts((grant.host,))):
+                grants = tuple(g for g in self.a.at((name,), host, grant.port) if g.inspected)
+                roots = closure(g.trie.root for g in grants)
+                for tokens in record.variants():
+                    patterns = _patterns(tokens, record.inspection.tokens) or (_EVERY_PATH,)
+                    for _, states in walk(patterns, roots):
+                        denies = judge(grants, accepted(states), method).deny if grants else ()
+                        if not any(not d.query or d.query == record.query for d in denies):
+                            return False
+        return True
+
+    # -- one branch: an intersection of cubes, against everything that `before` permits -----------------------
+
+    def _chains(self, cubes: Sequence[Cube]) -> list[tuple[str, ...]]:
+        choices = [self.reps.binaries((cube.binary,)) for cube in cubes if cube.binary is not None]
+        return sorted({tuple(dict.fromkeys(chain)) for chain in itertools.product(*choices)})
+
+    def check(self, cubes: tuple[Cube, ...], depth: int = 0) -> Iterator[Finding]:
+        """Minimal witnesses inside all `cubes` that `after` permits and `before` does not. Raises UndecidedError."""
+        first = cubes[0]
+        method = "" if first.raw else meet_methods(sorted({cube.method for cube in cubes}), FRESH)
+        if method is None:
+            return
+        patterns = _patterns(*(p for cube in cubes for p in cube.patterns)) or (_EVERY_PATH,)
+        reasons: dict[_Reason, None] = {}
+        for chain, host in itertools.product(
+            self._chains(cubes), self.reps.hosts(tuple(sorted({c.host for c in cubes})))
+        ):
+            a, b = self.a.at(chain, host, first.port), self.b.at(chain, host, first.port)
+            if not a:
+                continue
+            if first.raw:
+                if any(grant.inspected for grant in a):
+                    continue
+                if b and not any(grant.inspected for grant in b):
+                    reasons["raw"] = None
+                else:
+                    yield Finding(first, Request(chain, host, first.port), cubes[1:])
+                continue
+            for path, query in self._points(a, b, method, patterns, reasons):
+                yield Finding(first, Request(chain, host, first.port, method, path, query), cubes[1:])
+        if depth < _MAX_DEPTH:
+            for refiner in self._refiners(reasons, cubes):
+                if refiner not in cubes:
+                    yield from self.check((*cubes, refiner), depth + 1)
+
+    def _points(
+        self,
+        a: tuple[Grant, ...],
+        b: tuple[Grant, ...],
+        method: str,
+        patterns: tuple[Tokens, ...],
+        reasons: dict[_Reason, None],
+    ) -> Iterator[tuple[str, Query]]:
+        """(path, query) of the new points among the generic words; why `before` permits the others, in `reasons`."""
+        roots = self._roots.get((a, b))
+        if roots is None:
+            grants = dict.fromkeys(grant for grant in itertools.chain(a, b) if grant.inspected)
+            roots = self._roots[a, b] = closure(grant.trie.root for grant in grants)
+        of_a, of_b = self._inspected(a), self._inspected(b)
+        for word, states in walk(patterns, roots, slash=any(grant.slashes for grant in a)):
+            records = accepted(states)
+            slash = any(ENCODED_SLASH in segment for segment in word)
+            left = _Point(a, [r for r in records if r.inspection in of_a], method, slash=slash)
+            if left.verdict is False:
+                continue
+            right = _Point(b, [r for r in records if r.inspection in of_b], method, slash=slash)
+            if right.verdict and right.reason is not None:
+                reasons[right.reason] = None
+                continue
+            if right.verdict is None:
+                reasons["allow"] = None
+            query = solve(*left.alternatives(), *right.alternatives())
+            if query is not None:
+                yield "/" + "/".join(word), query
+
+    def _inspected(self, grants: tuple[Grant, ...]) -> frozenset[Inspection]:
+        found = self._inspections.get(grants)
+        if found is None:
+            found = self._inspections[grants] = frozenset(i for grant in grants for i in grant.inspections)
+        return found
+
+    # -- refiners: where something that `before` permits is carved out again ----------------------------------
+
+    def _refiners(self, reasons: dict[_Reason, None], cubes: tuple[Cube, ...]) -> Iterator[Cube]:
+        first = cubes[0]
+        denied = any(cube.source == "deny" for cube in cubes)
+        shadowed = denied or any(cube.source == "shadow" for cube in cubes)
+        grants = self.hosts_b.at(first.host, first.port) if reasons else []
+        if "raw" in reasons and not shadowed:
+            for grant in grants:
+                if grant.inspected:
+                    cube = Cube("shadow", None, grant.host, first.port, first.raw)
+                    yield from self._with_binary(grant, cubes, cube)
+        if "allow" in reasons and not denied:
+            for grant in grants:
+                yield from self._deny_refiners(grant, cubes)
+        yield from self._scope_refiners([r for r in reasons if isinstance(r, Inspection)], grants, cubes)
+
+    def _deny_refiners(self, grant: Grant, cubes: tuple[Cube, ...]) -> Iterator[Cube]:
+        # A deny that `after` has too cannot help (its points are denied there as well), except below an endpoint of
+        # `after` in audit mode, which forwards what is denied.
+        trie = self._deny_trie(grant, every=cubes[0].source == "audit")
+        if trie is None:
+            return
+        pattern = cubes[0].patterns[0] if cubes[0].patterns else _EVERY_PATH
+        for record, tokens in overlaps(trie.root, pattern):
+            if meet_methods([*(cube.method for cube in cubes), record.method], "?") is not None:
+                patterns = _patterns(tokens, record.inspection.tokens)
+                cube = Cube(
+                    "deny", None, grant.host, cubes[0].port, cubes[0].raw, record.method, patterns, record.query, record
+                )
+                yield from self._with_binary(grant, cubes, cube)
+
+    def _scope_refiners(
+        self, audits: Sequence[Inspection], grants: Sequence[Grant], cubes: tuple[Cube, ...]
+    ) -> Iterator[Cube]:
+        if not audits:
+            return
+        floor = min(inspection.specificity for inspection in audits)
+        done = {cube.inspection.scope for cube in cubes if cube.source == "scope" and cube.inspection is not None}
+        for grant in grants:
+            for inspection in grant.inspections:
+                if not inspection.audit and inspection.specificity > floor and inspection.scope not in done:
+                    cube = Cube(
+                        "scope",
+                        None,
+                        grant.host,
+                        cubes[0].port,
+                        cubes[0].raw,
+                        patterns=(inspection.tokens,),
+                        inspection=inspection,
+                    )
+                    yield from self._with_binary(grant, cubes, cube)
+
+    def _with_binary(self, grant: Grant, cubes: tuple[Cube, ...], cube: Cube) -> Iterator[Cube]:
+        """The refiner for chains that already match the grant, and with one more member where some do not."""
+        hit = [
+            any(not self.b.binaries_of(name).isdisjoint(grant.binaries) for name in chain)
+            for chain in self._chains(cubes)
+        ]
+        if any(hit):
+            yield cube
+        if all(hit):
+            return
+        done: set[object] = set()
+        for binary in grant.binaries:
+            for name in self.reps.binaries((binary,)):
+                reach = self._reach(name, cube.host, cube.port)
+                if reach not in done:
+                    done.add(reach)
+                    yield dataclasses.replace(cube, binary=binary)
+
+    def _deny_trie(self, grant: Grant, *, every: bool) -> Trie[tuple[Record, Tokens]] | None:
+        records = grant.denies if every else self._lost_denies.get(id(grant))
+        if not records:
+            return None
+        key = (id(grant), every)
+        trie = self._deny_tries.get(key)
+        if trie is None:
+            trie = self._deny_tries[key] = Trie()
+            for record in records:
+                for tokens in record.variants():
+                    trie.add(tokens, (record, tokens))
+        return trie
+
+    def _reach(self, binary: str, host: str, port: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Which grants of either policy one executable shares with a host pattern."""
+        a, b = self.a.binaries_of(binary), self.b.binaries_of(binary)
+        return (
+            tuple(id(g) for g in self.hosts_a.at(host, port) if not a.isdisjoint(g.binaries)),
+            tuple(id(g) for g in self.hosts_b.at(host, port) if not b.isdisjoint(g.binaries)),
+        )
+
+    # -- left cubes ------------------------------------------------------------------------------------------
+
+    def groups(self, grant: Grant) -> list[tuple[str, tuple[str, ...]]]:
+        """Binaries of a grant by what they can reach: (one that stands for the group, the group)."""
+        groups: dict[object, list[str]] = {}
+        for binary in grant.binaries:
+            key: object = binary if "*" in binary else self._reach(binary, grant.host, grant.port)
+            groups.setdefault(key, []).append(binary)
+        return [(names[0], tuple(names)) for names in groups.values()]
+
+    def cubes(self, *, skip_common: bool = True) -> Iterator[Cube]:
+        """What `after` grants, without what `before` evidently grants too (`skip_common` only saves time)."""
+        denies_common = not self._lost_denies
+        for key, grant in self.a.grants.items():
+            twin = self.b.grants.get(key) if skip_common else None
+            quiet = denies_common and self._shadows_common
+            if twin is grant and quiet and not any(i.audit for i in grant.inspections):
+                continue
+            known = {r.sig for r in twin.allows} if twin is not None and denies_common else set()
+            raw_known = twin is not None and twin.raw and self._shadows_common
+            allows = [record for record in grant.allows if record.sig not in known]
+            audits = [inspection for inspection in grant.inspections if inspection.audit]
+            if not (allows or audits or (grant.raw and not raw_known)):
+                continue
+            for binary, binaries in self.groups(grant):
+                if grant.raw and not raw_known:
+                    yield Cube("raw", binary, grant.host, grant.port, True, binaries=binaries)
+                for i in audits:
+                    patterns = _patterns(i.tokens)
+                    yield Cube(
+                        "audit", binary, grant.host, grant.port, False, "*", patterns, inspection=i, binaries=binaries
+                    )
+                for r in allows:
+                    patterns = _patterns(r.tokens, r.inspection.tokens)
+                    yield Cube(
+                        "allow",
+                        binary,
+                        grant.host,
+                        grant.port,
+                        False,
+                        r.method,
+                        patterns,
+                        r.query,
+                        r,
+                        r.inspection,
+                        binaries,
+                    )
+
+    def findings(self, *, first_only: bool = False, per_cube: int = 1, skip_common: bool = True) -> list[Finding]:
+        """Up to `per_cube` confirmed witnesses for every cube that permits something new. Raises UndecidedError."""
+        out: list[Finding] = []
+        for cube in self.cubes(skip_common=skip_common):
+            for finding in itertools.islice(self.check((cube,)), per_cube):
+                finding.witness, finding.verified = confirm(self.after, self.before, finding.witness)
+                out.append(finding)
+                if first_only:
+                    return out
+        return out

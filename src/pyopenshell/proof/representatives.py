@@ -1,0 +1,122 @@
+"""Generic binaries and hosts: the finitely many that need to be tried, and which grants a host pattern can meet.
+
+The path dimension has `words`; this is the same idea where both policies' patterns are all that can match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyopenshell.policy.globs import L, binary_pattern
+from pyopenshell.policy.grants import Grant
+from pyopenshell.policy.hosts import host_matches, host_tokens, is_ip_literal
+from pyopenshell.policy.index import GrantIndex, PortIndex
+from pyopenshell.policy.tries import Trie, accepted, closure, matches
+from pyopenshell.proof.words import Tokens, overlaps, walk
+
+
+def binary_tokens(pattern: str) -> Tokens:
+    """Tokens of a binary pattern, exact ones included."""
+    tokens = binary_pattern(pattern)
+    if tokens is not None:
+        return tokens
+    return tuple((L, segment) for segment in pattern[1:].split("/"))
+
+
+def binary_matches(pattern: str, path: str) -> bool:
+    tokens = binary_pattern(pattern)
+    return pattern == path if tokens is None else matches(tokens, path[1:].split("/"))
+
+
+class Representatives:
+    """Minimal binaries and hosts of intersections of patterns, with respect to all patterns of two policies."""
+
+    def __init__(self, a: GrantIndex, b: GrantIndex) -> None:
+        self._binaries = dict.fromkeys([*sorted(a.patterns), *sorted(b.patterns)])
+        self._hosts = dict.fromkeys([host for index in (a, b) for _, host, _ in index.grants])
+        self._binary_trie: Trie[str] | None = None
+        self._host_trie: Trie[str] | None = None
+        self._memo: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
+
+    def binaries(self, patterns: tuple[str, ...]) -> list[str]:
+        """Executables in all `patterns`."""
+        key = (True, patterns)
+        found = self._memo.get(key)
+        if found is None:
+            exact = [p for p in patterns if "*" not in p]
+            if exact:
+                found = exact[:1] if all(binary_matches(p, exact[0]) for p in patterns) else []
+            else:
+                if self._binary_trie is None:
+                    self._binary_trie = _trie(self._binaries, binary_tokens)
+                found = _minimal(patterns, binary_tokens, self._binary_trie, lambda word: "/" + "/".join(word))
+            self._memo[key] = found
+        return found
+
+    def hosts(self, patterns: tuple[str, ...]) -> list[str]:
+        """Canonical hosts in all `patterns`; wildcards never stand for addresses."""
+        key = (False, patterns)
+        found = self._memo.get(key)
+        if found is None:
+            exact = [p for p in patterns if p and "*" not in p]
+            if exact:
+                found = exact[:1] if all(host_matches(p, exact[0]) for p in patterns) else []
+            else:
+                if self._host_trie is None:
+                    self._host_trie = _trie(self._hosts, host_tokens)
+                found = _minimal(patterns, host_tokens, self._host_trie, lambda word: ".".join(reversed(word)))
+            self._memo[key] = found
+        return found
+
+
+def _trie(patterns: dict[str, None], tokens: Callable[[str], Tokens]) -> Trie[str]:
+    trie: Trie[str] = Trie()
+    for pattern in patterns:
+        trie.add(tokens(pattern), pattern)
+    return trie
+
+
+def _minimal(
+    patterns: tuple[str, ...], tokens: Callable[[str], Tokens], trie: Trie[str], spell: Callable[[list[str]], str]
+) -> list[str]:
+    found = [
+        (frozenset(accepted(states)), spell(word))
+        for word, states in walk([tokens(p) for p in patterns], closure([trie.root]), empty=False)
+    ]
+    kept: list[tuple[frozenset[str], str]] = []
+    for matched, text in sorted(found, key=lambda pair: (len(pair[0]), len(pair[1]), pair[1])):
+        if not any(other <= matched for other, _ in kept):
+            kept.append((matched, text))
+    return [text for _, text in kept]
+
+
+class HostOverlap:
+    """Grants of one policy whose host pattern shares a host with a given pattern."""
+
+    def __init__(self, index: GrantIndex) -> None:
+        self._index = index
+        self._memo: dict[tuple[str, int], list[Grant]] = {}
+        self._exact: dict[int, Trie[Grant]] = {}
+
+    def at(self, host: str, port: int) -> list[Grant]:
+        key = (host, port)
+        found = self._memo.get(key)
+        if found is None:
+            ports = self._index.ports.get(port)
+            found = self._memo[key] = self._find(ports, host, port) if ports is not None else []
+        return found
+
+    def _find(self, ports: PortIndex, host: str, port: int) -> list[Grant]:
+        if not host:
+            wild = overlaps(ports.wild.root, host_tokens(""))
+            return [grant for grants in ports.exact.values() for grant in grants] + wild + ports.hostless
+        if "*" not in host:
+            return ports.at(host)
+        exact = self._exact.get(port)
+        if exact is None:
+            exact = self._exact[port] = Trie()
+            for name, grants in ports.exact.items():
+                for grant in grants if not is_ip_literal(name) else ():
+                    exact.add(host_tokens(name), grant)
+        tokens = host_tokens(host)
+        return overlaps(exact.root, tokens) + overlaps(ports.wild.root, tokens) + ports.hostless

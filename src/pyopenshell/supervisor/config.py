@@ -1,0 +1,189 @@
+"""Turning what the gateway pushes into what this sandbox enforces: compile aside, swap at once, say what happened.
+
+Knows no sockets: snapshots come in as messages, consequences go out through the callbacks it was given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+
+from pyopenshell.audit.events import AuditSink, ConfigEvent, Severity
+from pyopenshell.policy.decision import PolicyEngine
+from pyopenshell.policy.model import Policy
+from pyopenshell.supervisor.current import Current
+from pyopenshell.wire.gen import sandbox_pb2
+from pyopenshell.wire.policy_map import policy_from_proto
+
+PROPOSALS_ENABLED = "agent_policy_proposals_enabled"
+OCSF_ENABLED = "ocsf_json_enabled"
+
+Compile = Callable[[Policy, PolicyEngine | None], PolicyEngine]
+Setting = str | bool | int | bytes
+
+
+class Outcome(enum.Enum):
+    """What became of one snapshot."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    RETAINED = "retained"
+    """Not usable; the last good policy stays in force."""
+    FAILED_CLOSED = "failed_closed"
+    """Not usable, and the gateway asked for deny-everything in that case."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Applied:
+    """Report about one snapshot. `version` is the one the snapshot carried; `error` is empty when it is in force."""
+
+    outcome: Outcome
+    version: int
+    policy_hash: str
+    config_revision: int
+    error: str = ""
+
+    @property
+    def loaded(self) -> bool:
+        return not self.error
+
+
+def policy_of(snapshot: sandbox_pb2.SandboxConfigSnapshot) -> Policy:
+    """The policy of a snapshot; no policy means that nothing is allowed. Raises ValueError when it means nothing."""
+    return policy_from_proto(snapshot.policy) if snapshot.HasField("policy") else Policy()
+
+
+def settings_of(snapshot: sandbox_pb2.SandboxConfigSnapshot) -> dict[str, Setting]:
+    """Effective settings; a value without content counts as not set."""
+    found: dict[str, Setting] = {}
+    for key, effective in snapshot.settings.items():
+        kind = effective.value.WhichOneof("value")
+        if kind:
+            found[key] = getattr(effective.value, kind)
+    return found
+
+
+class Configuration:
+    """Owner of `Current`. Snapshots are applied one after the other, in the order of the calls.
+
+    `loaded(swapped)` is called after each change of `Current`'s policy; `swapped` says whether the engine is a new one
+    or only its version number. `settings` are those already in effect.
+    """
+
+    def __init__(
+        self,
+        current: Current,
+        compile_policy: Compile,
+        audit: AuditSink,
+        *,
+        loaded: Callable[[bool], None],
+        settings_changed: Callable[[Mapping[str, Setting]], None],
+        settings: dict[str, Setting] | None = None,
+    ) -> None:
+        self._current = current
+        self._compile = compile_policy
+        self._audit = audit
+        self._loaded = loaded
+        self._settings_changed = settings_changed
+        self._settings = settings or {}
+        self._lock = asyncio.Lock()
+        self._closed_by_failure = False
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        return self._settings
+
+    async def apply(self, snapshot: sandbox_pb2.SandboxConfigSnapshot) -> Applied:
+        """Enforce `snapshot`, or keep what is enforced and say why. Never raises for bad content."""
+        async with self._lock:
+            # Settings first: when `/wait` wakes after a swap, the feature switch already has its value.
+            self.apply_settings(settings_of(snapshot))
+            return await self._apply_policy(snapshot)
+
+    def apply_settings(self, settings: dict[str, Setting]) -> None:
+        """Take over effective settings; tells the audit log and the callback about differences."""
+        before, self._settings = self._settings, settings
+        for key in sorted({*before, *settings}):
+            old, new = before.get(key), settings.get(key)
+            if old != new:
+                state = "ENABLED" if key not in before else "DISABLED" if key not in settings else "UPDATED"
+                fields = (("key", key), ("old", _word(old)), ("new", _word(new)))
+                self._audit.emit(ConfigEvent(state, "Setting changed", fields=fields))
+        enabled = settings.get(PROPOSALS_ENABLED) is True
+        if before != settings or enabled != self._current.proposals_enabled:
+            self._current.proposals_enabled = enabled
+            self._settings_changed(settings)
+
+    async def _apply_policy(self, snapshot: sandbox_pb2.SandboxConfigSnapshot) -> Applied:
+        current = self._current
+        report = Applied(Outcome.APPLIED, snapshot.version, snapshot.policy_hash, snapshot.config_revision)
+        try:
+            policy = policy_of(snapshot)
+            if policy == current.engine.policy and not self._closed_by_failure:
+                same = (current.version, current.policy_hash) == (snapshot.version, snapshot.policy_hash)
+                current.version, current.policy_hash = snapshot.version, snapshot.policy_hash
+                if not same:
+                    self._loaded(False)
+                return dataclasses.replace(report, outcome=Outcome.DUPLICATE if same else Outcome.APPLIED)
+            # Aside: requests go on under the old engine while a large policy compiles.
+            engine = await asyncio.to_thread(self._compile, policy, current.engine)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a candidate, the sandbox must stay guarded
+            return await self._refuse(snapshot, f"{type(error).__name__}: {error}", report)
+        self._note_static_changes(current.engine.policy, policy)
+        self._closed_by_failure = False
+        current.swap(engine, version=snapshot.version, policy_hash=snapshot.policy_hash)
+        self._audit.emit(
+            ConfigEvent(
+                "LOADED",
+                "Policy reloaded successfully" + (" (global)" if _is_global(snapshot) else ""),
+                fields=(("policy_hash", snapshot.policy_hash), ("version", str(snapshot.version))),
+            )
+        )
+        self._loaded(True)
+        return report
+
+    async def _refuse(self, snapshot: sandbox_pb2.SandboxConfigSnapshot, error: str, report: Applied) -> Applied:
+        closed = snapshot.policy_validation_failure_mode == "fail_closed"
+        if closed and not self._closed_by_failure:
+            engine = await asyncio.to_thread(self._compile, Policy(), None)
+            self._closed_by_failure = True
+            # No version at all: nobody who waits for a rule may believe that it is in force.
+            self._current.swap(engine, version=0, policy_hash="")
+            self._loaded(True)
+        self._audit.emit(
+            ConfigEvent(
+                "FAIL_CLOSED" if closed else "RETAINED_PREVIOUS_POLICY",
+                f"Policy version {snapshot.version} was not usable: {error}",
+                Severity.HIGH,
+                fields=(("policy_hash", snapshot.policy_hash), ("version", str(snapshot.version))),
+            )
+        )
+        outcome = Outcome.FAILED_CLOSED if closed else Outcome.RETAINED
+        return dataclasses.replace(report, outcome=outcome, error=error)
+
+    def _note_static_changes(self, before: Policy, after: Policy) -> None:
+        changed = [
+            name for name in ("filesystem", "landlock", "process") if getattr(before, name) != getattr(after, name)
+        ]
+        if changed and not self._closed_by_failure:
+            self._audit.emit(
+                ConfigEvent(
+                    "SKIPPED",
+                    f"{', '.join(changed)}: walls of a running sandbox do not move; applied at its next start",
+                    Severity.LOW,
+                )
+            )
+
+
+def _is_global(snapshot: sandbox_pb2.SandboxConfigSnapshot) -> bool:
+    return snapshot.policy_source == sandbox_pb2.POLICY_SOURCE_GLOBAL
+
+
+def _word(value: Setting | None) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,197 @@
+"""The ordered steps every intent takes: identity, policy, destination (and, later, credentials).
+
+Decides who may connect where. Touches no sockets but the one whose owner it asks for, and writes nothing: the result is
+an `Admission`, a `Denial` or a `Failure`, and the door speaks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from typing import TYPE_CHECKING
+
+from pyopenshell.isolation.identity import Identifier, Identity, IdentityError
+from pyopenshell.policy.decision import Condition, Connection
+from pyopenshell.supervisor.denial import Denial
+from pyopenshell.supervisor.proxy.destination import Guard, Refusal, ResolveError, Target
+
+if TYPE_CHECKING:
+    from pyopenshell.policy.decision import Cell
+    from pyopenshell.supervisor.current import Current
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """Something upstream did not work: never a denial. `step` is resolve, connect, tls, request or response."""
+
+    step: str
+    error: str
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Intent:
+    """What a client asked the door for. `stage` is the denial stage, `subject` what a denial says was refused."""
+
+    stage: str
+    subject: str
+    host: str
+    port: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Admission:
+    """A connection that may be made, pinned to the policy generation and the addresses it was judged with."""
+
+    intent: Intent
+    identity: Identity
+    cell: Cell
+    target: Target
+    generation: int
+
+    @property
+    def host(self) -> str:
+        return self.intent.host
+
+    @property
+    def port(self) -> int:
+        return self.intent.port
+
+
+class Peer:
+    """The client end of one accepted connection; its owner is looked up once, when first needed."""
+
+    __slots__ = ("_error", "_identity", "socket")
+
+    def __init__(self, accepted: socket.socket) -> None:
+        self.socket = accepted
+        self._identity: Identity | None = None
+        self._error: IdentityError | None = None
+
+    async def identify(self, identifier: Identifier) -> Identity:
+        """Raises IdentityError; a failure is final for the connection, so that retrying cannot wear doubt down."""
+        if self._error is not None:
+            raise self._error
+        if self._identity is None:
+            try:
+                self._identity = await identifier.identify(self.socket)
+            except IdentityError as error:
+                self._error = error
+                raise
+        return self._identity
+
+
+class Admitter:
+    """Takes intents through the steps."""
+
+    def __init__(self, current: Current, identifier: Identifier, guard: Guard) -> None:
+        self._current = current
+        self._identifier = identifier
+        self._guard = guard
+
+    @property
+    def generation(self) -> int:
+        return self._current.generation
+
+    async def admit(self, peer: Peer, intent: Intent) -> Admission | Denial | Failure:
+        """Judge one intent. A policy change on the way means judging again, never a refusal for that reason."""
+        try:
+            identity = await peer.identify(self._identifier)
+        except IdentityError as error:
+            return self._unknown(intent, str(error))
+        while True:
+            generation = self._current.generation
+            cell = self._connect(intent, identity)
+            if not cell.decision.allowed:
+                return self._denied(intent, identity, cell)
+            try:
+                target = await self._guard.resolve(intent.host, intent.port, cell)
+            except ResolveError as error:
+                if self._current.generation != generation:
+                    continue
+                detail = f"DNS resolution failed for {intent.host}:{intent.port}: {error}"
+                return Failure("resolve", "upstream_unreachable", detail)
+            if self._current.generation != generation:
+                continue
+            if isinstance(target, Refusal):
+                return self._refused(intent, identity, cell, target)
+            return Admission(intent, identity, cell, target, generation)
+
+    def renew(self, admission: Admission) -> Admission | Denial:
+        """The same connection under the policy of now: no await, no resolution, only addresses already checked."""
+        if admission.generation == self._current.generation:
+            return admission
+        generation = self._current.generation
+        cell = self._connect(admission.intent, admission.identity)
+        if not cell.decision.allowed:
+            return self._denied(admission.intent, admission.identity, cell)
+        refusal = self._guard.recheck(admission.host, admission.target, cell)
+        if refusal is not None:
+            return self._refused(admission.intent, admission.identity, cell, refusal)
+        return dataclasses.replace(admission, cell=cell, generation=generation)
+
+    async def resolve_again(self, admission: Admission) -> Admission | Denial | Failure:
+        """Fresh addresses for an admission that has grown old; checked like the first ones."""
+        renewed = self.renew(admission)
+        if isinstance(renewed, Denial):
+            return renewed
+        try:
+            target = await self._guard.resolve(renewed.host, renewed.port, renewed.cell)
+        except ResolveError as error:
+            detail = f"DNS resolution failed for {renewed.host}:{renewed.port}: {error}"
+            return Failure("resolve", "upstream_unreachable", detail)
+        if isinstance(target, Refusal):
+            return self._refused(renewed.intent, renewed.identity, renewed.cell, target)
+        return self.renew(dataclasses.replace(renewed, target=target))
+
+    def _connect(self, intent: Intent, identity: Identity) -> Cell:
+        connection = Connection(intent.host, intent.port, identity.exe, identity.ancestors)
+        return self._current.engine.connect(connection)
+
+    def _unknown(self, intent: Intent, reason: str) -> Denial:
+        return Denial(
+            layer="l4",
+            stage=intent.stage,
+            host=intent.host,
+            port=intent.port,
+            detail=f"{intent.subject} not permitted by policy",
+            reason=reason,
+            condition=Condition.IDENTITY.value,
+            proposable=False,
+        )
+
+    def _denied(self, intent: Intent, identity: Identity, cell: Cell) -> Denial:
+        decision = cell.decision
+        return Denial(
+            layer="l4",
+            stage=intent.stage,
+            host=intent.host,
+            port=intent.port,
+            detail=f"{intent.subject} not permitted by policy",
+            binary=identity.exe,
+            ancestors=identity.ancestors,
+            pid=identity.pid,
+            sha256=identity.sha256,
+            policy=decision.rule,
+            reason=decision.reason,
+            condition=decision.condition.value,
+            nearest=decision.nearest,
+        )
+
+    def _refused(self, intent: Intent, identity: Identity, cell: Cell, refusal: Refusal) -> Denial:
+        return Denial(
+            layer="l4",
+            stage="ssrf",
+            host=intent.host,
+            port=intent.port,
+            error="ssrf_denied",
+            detail=f"{intent.subject} blocked: {refusal.kind}",
+            binary=identity.exe,
+            ancestors=identity.ancestors,
+            pid=identity.pid,
+            sha256=identity.sha256,
+            policy=cell.decision.rule,
+            reason=refusal.reason,
+            condition=refusal.condition,
+            proposable=refusal.fixable,
+        )

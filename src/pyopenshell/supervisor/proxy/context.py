@@ -1,0 +1,98 @@
+"""What the proxy is given: everything it needs from other rooms, as values and small protocols.
+
+Decides nothing. Built once by the supervisor; tests build it with fakes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pyopenshell.audit.events import AuditSink
+    from pyopenshell.isolation.identity import Identifier
+    from pyopenshell.supervisor.current import Current
+    from pyopenshell.supervisor.denial import Denial
+    from pyopenshell.supervisor.proxy.tls import CertificateAuthority
+
+Resolver = Callable[[str, int], Awaitable[list[str]]]
+"""(host, port) -> addresses as text. Raises OSError when there are none."""
+
+
+class Override(Protocol):
+    """Operator-owned connect-to entry (`drivers.base.ConnectTo` fits)."""
+
+    @property
+    def address(self) -> str:
+        """host:port to dial, the host a literal address."""
+
+    @property
+    def ca_pem(self) -> str:
+        """Certificates trusted for this one destination besides the system's; "" for none."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LocalResponse:
+    """Answer of `policy.local`. `body` is JSON; `headers` are sent besides Content-Type, -Length and Connection."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class LocalHandler(Protocol):
+    """The routes behind http://policy.local."""
+
+    async def handle(self, method: str, path_and_query: str, headers: Mapping[str, str], body: bytes) -> LocalResponse:
+        """Answer one request. Header names are lower case. Cancelled when the client goes away."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the proxy. Sizes in bytes, times in seconds. Heads and local bodies: contract/sandbox.md 11."""
+
+    door_head: int = 8192
+    tunnel_head: int = 16384
+    response_head: int = 65536
+    head_seconds: float = 30.0
+    """For a complete request head, or for the first bytes in an inspected tunnel."""
+    handshake_seconds: float = 10.0
+    connect_seconds: float = 10.0
+    """For one upstream: all its addresses together."""
+    local_body: int = 65536
+    local_seconds: float = 15.0
+    local_requests: int = 64
+    """Requests to `policy.local` under way at the same time."""
+    drain_bytes: int = 1 << 20
+    """Of a request body that nobody wants, read so that the connection can go on."""
+    linger_seconds: float = 2.0
+    """Between the last answer and the close, so that the client can read it."""
+    connections: int = 4096
+    """Open client connections; beyond it new ones wait in the listener's backlog."""
+    pool_per_key: int = 8
+    pool_total: int = 64
+    pool_seconds: float = 30.0
+    resolve_seconds: float = 30.0
+    """Age after which a tunnel resolves and checks its destination again before dialling."""
+    high_water: int = 262144
+    low_water: int = 65536
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlaneContext:
+    """Everything `Plane` works with."""
+
+    current: Current
+    identifier: Identifier
+    audit: AuditSink
+    denied: Callable[[Denial], None]
+    authority: CertificateAuthority
+    local: LocalHandler
+    connect_to: Mapping[tuple[str, int], Override] = dataclasses.field(default_factory=dict)
+    """Keyed by (canonical host, port)."""
+    resolver: Resolver | None = None
+    """None: the loop's getaddrinfo."""
+    blocked: frozenset[tuple[str, int]] = frozenset()
+    """(address, port) pairs never dialled, not even by an override: the gateway's own."""
+    limits: Limits = dataclasses.field(default_factory=Limits)

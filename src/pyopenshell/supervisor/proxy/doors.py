@@ -1,0 +1,420 @@
+"""The two doors that judge HTTP requests: inside a tunnel (one destination), and absolute-form at the proxy itself.
+
+They turn a head into questions to the admission module and the policy's cell, write the one audit event of each
+decision, and tell the relay to forward or to answer. They move no bytes and open no connections.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from pyopenshell.policy.decision import Condition, Decision
+from pyopenshell.supervisor.denial import Denial, http_response
+from pyopenshell.supervisor.proxy.admission import Admission, Admitter, Failure, Intent, Peer
+from pyopenshell.supervisor.proxy.authority import (
+    LOCAL_HOST,
+    AuthorityError,
+    SchemeError,
+    absolute,
+    bracketed,
+    host_port,
+    spelled,
+    without_query,
+)
+from pyopenshell.supervisor.proxy.channel import Route
+from pyopenshell.supervisor.proxy.http1 import Framing, Head, rebuild
+from pyopenshell.supervisor.proxy.records import Recorder, actor, error_response, failure_response
+
+if TYPE_CHECKING:
+    from pyopenshell.supervisor.current import Current
+    from pyopenshell.supervisor.proxy.relay import Relay
+
+VIA = "Via: 1.1 openshell-sandbox\r\n"
+_HOST = frozenset({b"host"})
+_NONE: frozenset[bytes] = frozenset()
+_REMEMBERED = 32
+"""Destinations whose admission one forward connection keeps."""
+
+
+class Desk(Protocol):
+    """What doors need of the plane."""
+
+    current: Current
+    admitter: Admitter
+    record: Recorder
+
+    def admit(self, peer: Peer, intent: Intent, done: Callable[[Admission | Denial | Failure], None]) -> Handle:
+        """Run the admission; `done` is called exactly once unless the handle is cancelled."""
+
+    def fresh(self, admission: Admission) -> bool:
+        """Whether the admission's addresses are young enough to be dialled without resolving again."""
+
+    def local(self, relay: Relay, head: Head, path: str) -> Handle | None:
+        """Serve a `policy.local` request."""
+
+    def connect(self, relay: Relay, admission: Admission, peer: Peer) -> None:
+        """Turn the connection into a tunnel."""
+
+
+class Handle(Protocol):
+    def cancel(self) -> object: ...
+
+
+class _Judge:
+    """What both doors do once a request and its admission are known."""
+
+    __slots__ = ("_flight", "desk", "word")
+
+    def __init__(self, desk: Desk, word: str) -> None:
+        self.desk = desk
+        self.word = word
+        self._flight: tuple[Admission, str, str] | None = None
+        """Admission, method and target of the exchange under way."""
+
+    def judge(self, admission: Admission, head: Head, target: str) -> tuple[Decision, str]:
+        """The verdict on a request and the method it was judged under."""
+        cell = admission.cell
+        decision = cell.decide(head.method, target)
+        override = head.override
+        if override and decision.allowed and cell.inspected:
+            # Frameworks act on these headers as if they were the method, so the request needs both rights.
+            other = cell.decide(override, target)
+            if not other.allowed:
+                return other, override
+        return decision, head.method
+
+    def send(self, relay: Relay, route: Route, head: Head, decision: Decision, target: str, extra: str) -> None:
+        """Forward the request in the one form in which it was judged; `extra` brings a Host of its own."""
+        self._flight = (route.admission, head.method, target)
+        sent = decision.target or target
+        if sent == head.target and not head.rewrite and not extra:
+            relay.forward(route, relay.raw)
+            return
+        line = f"{head.method} {sent} HTTP/1.{head.minor}\r\n{extra}"
+        relay.forward(route, rebuild(line.encode("ascii"), head, drop=_HOST if extra else _NONE))
+
+    def refuse(self, relay: Relay, denial: Denial, *, close: bool = False) -> None:
+        """Answer with the envelope; the event was written."""
+        self._flight = None
+        close = close or relay.must_close
+        enabled = self.desk.current.proposals_enabled
+        relay.answer(http_response(denial, proposals_enabled=enabled, close=close), close=close)
+
+    def deny_request(
+        self, relay: Relay, scheme: str, admission: Admission, method: str, target: str, decision: Decision
+    ) -> None:
+        """An L7 denial from the engine's decision."""
+        bad = decision.condition is Condition.REQUEST_TARGET
+        path = decision.path or without_query(target)
+        denial = dataclasses.replace(
+            _l7(admission, method, path),
+            error="invalid_request_target" if bad else "policy_denied",
+            status=400 if bad else 403,
+            detail=decision.reason or f"{method} {path} not permitted by policy",
+            policy=decision.rule,
+            reason=decision.reason,
+            condition=decision.condition.value,
+            nearest=decision.nearest,
+            proposable=not bad,
+        )
+        self._refuse_l7(relay, scheme, admission, denial)
+
+    def deny_upgrade(self, relay: Relay, scheme: str, admission: Admission, head: Head, target: str) -> None:
+        """A protocol switch would leave the part of the connection that is inspected."""
+        path = without_query(target)
+        denial = dataclasses.replace(
+            _l7(admission, head.method, path),
+            error="unsupported_l7_protocol",
+            detail=f"Upgrade: {head.upgrade} cannot be inspected on this endpoint",
+            condition="unsupported_protocol",
+            policy=admission.cell.decision.rule,
+            proposable=False,
+        )
+        self._refuse_l7(relay, scheme, admission, denial, close=True)
+
+    def _refuse_l7(
+        self, relay: Relay, scheme: str, admission: Admission, denial: Denial, *, close: bool = False
+    ) -> None:
+        who = None if self.word == "L7_REQUEST" else actor(admission.identity)
+        self.desk.record.refused_request(self.word, scheme, denial, who)
+        self.refuse(relay, denial, close=close)
+
+    def failed(self, relay: Relay, failure: Failure) -> bytes:
+        """The relay's upstream failed."""
+        flight, self._flight = self._flight, None
+        host, port, identity = "", 0, None
+        if flight is not None:
+            host, port, identity = flight[0].host, flight[0].port, flight[0].identity
+        self.desk.record.failed(host, port, failure.detail, identity)
+        return failure_response(failure, host, port, close=relay.must_close)
+
+    def refused(self, relay: Relay, denial: Denial) -> bytes:
+        """The destination was refused when it was resolved again."""
+        self._flight = None
+        self.desk.record.refused_connection(denial)
+        enabled = self.desk.current.proposals_enabled
+        return http_response(denial, proposals_enabled=enabled, close=relay.must_close)
+
+    def withdrawn(self, relay: Relay) -> str:
+        """Why the exchange under way may not go on under the policy of now; "" when it may."""
+        if not relay.busy or self._flight is None:
+            return ""
+        admission, method, target = self._flight
+        renewed = self.desk.admitter.renew(admission)
+        if isinstance(renewed, Denial):
+            return renewed.reason or renewed.detail
+        decision = renewed.cell.decide(method, target)
+        return "" if decision.allowed else decision.reason or "request no longer permitted"
+
+
+def _l7(admission: Admission, method: str, path: str) -> Denial:
+    """The parts of an L7 denial that come from who asked whom for what."""
+    identity = admission.identity
+    return Denial(
+        layer="l7",
+        stage="l7",
+        host=admission.host,
+        port=admission.port,
+        detail="",
+        binary=identity.exe,
+        ancestors=identity.ancestors,
+        pid=identity.pid,
+        sha256=identity.sha256,
+        method=method,
+        path=path,
+    )
+
+
+class TunnelDoor(_Judge):
+    """Requests inside one CONNECT tunnel: the destination is fixed, only method, path and query are judged."""
+
+    __slots__ = ("_names", "_route", "admission", "scheme")
+
+    def __init__(self, desk: Desk, admission: Admission, scheme: str) -> None:
+        super().__init__(desk, "L7_REQUEST")
+        self.scheme = scheme
+        host, port = admission.host, admission.port
+        self._names = frozenset({spelled(host, port, scheme).encode(), f"{bracketed(host)}:{port}".encode()})
+        self.admission = admission
+        self._route = _route(admission, tls=scheme == "https")
+
+    def __repr__(self) -> str:
+        return f"<tunnel to {self.scheme}://{self.admission.host}:{self.admission.port}>"
+
+    def request(self, relay: Relay, head: Head) -> None:
+        admission = self.admission
+        if admission.generation != self.desk.current.generation:
+            renewed = self.desk.admitter.renew(admission)
+            if isinstance(renewed, Denial):
+                self.desk.record.refused_connection(renewed)
+                self.refuse(relay, renewed, close=True)
+                return
+            self.admission = admission = renewed
+            self._route = _route(admission, tls=self.scheme == "https")
+        target = head.target
+        if target[0] != "/" or head.host not in self._names:
+            named = self._named(head)
+            if named is None:
+                self._mismatch(relay, head)
+                return
+            target = named
+        if head.upgrade:
+            self.deny_upgrade(relay, self.scheme, admission, head, target)
+            return
+        decision, method = self.judge(admission, head, target)
+        if not decision.allowed:
+            self.deny_request(relay, self.scheme, admission, method, target, decision)
+            return
+        path = decision.path or without_query(target)
+        self.desk.record.request(self.word, self.scheme, admission, head.method, path, decision, None)
+        # Without a Host the server would pick its own default site, which nobody judged.
+        extra = "" if head.host is not None else f"Host: {spelled(admission.host, admission.port, self.scheme)}\r\n"
+        self.send(relay, self._route, head, decision, target, extra)
+
+    def _named(self, head: Head) -> str | None:
+        """The origin-form target when request line and Host both mean this tunnel, else None."""
+        ours = (self.admission.host, self.admission.port)
+        default = 443 if self.scheme == "https" else 80
+        target = head.target
+        try:
+            if head.host is not None and host_port(head.host.decode("ascii"), default) != ours:
+                return None
+            if target[0] == "/" or target == "*":
+                return target
+            scheme, host, port, target = absolute(target)
+        except (AuthorityError, SchemeError, UnicodeDecodeError):
+            return None
+        return target if (host, port) == ours and scheme == self.scheme else None
+
+    def _mismatch(self, relay: Relay, head: Head) -> None:
+        admission = self.admission
+        path = without_query(head.target) if head.target[0] == "/" else ""
+        denial = dataclasses.replace(
+            _l7(admission, head.method, path),
+            error="request_authority_mismatch",
+            detail=f"request names another authority than its tunnel to {admission.host}:{admission.port}",
+            condition="request_authority_mismatch",
+            policy=admission.cell.decision.rule,
+            proposable=False,
+        )
+        self._refuse_l7(relay, self.scheme, admission, denial, close=True)
+
+    def malformed(self, relay: Relay, detail: str) -> None:
+        self._flight = None
+        self.desk.record.malformed(self.admission.host, self.admission.port, detail)
+
+    def gone(self, relay: Relay) -> None:
+        self._flight = None
+
+    def policy_changed(self, relay: Relay) -> None:
+        """Close what lost its grant; end everything else at its exchange boundary."""
+        renewed = self.desk.admitter.renew(self.admission)
+        lost = (renewed.reason or renewed.detail) if isinstance(renewed, Denial) else self.withdrawn(relay)
+        if lost:
+            self.desk.record.revoked(self.admission, lost)
+            relay.abort()
+        elif relay.exchanges:
+            relay.finish()
+            self.desk.record.drained(self.admission, self.desk.current.generation)
+
+
+class ForwardDoor(_Judge):
+    """The proxy's own address: CONNECT, absolute-form `http://` requests, and `policy.local`."""
+
+    __slots__ = ("_admissions", "_handle", "_peer")
+
+    def __init__(self, desk: Desk, peer: Peer) -> None:
+        super().__init__(desk, "FORWARD")
+        self._peer = peer
+        self._handle: Handle | None = None
+        self._admissions: dict[tuple[str, int], tuple[Admission, Route]] = {}
+
+    def __repr__(self) -> str:
+        return f"<forward door, {len(self._admissions)} destinations>"
+
+    def request(self, relay: Relay, head: Head) -> None:
+        self._flight = None
+        self.word = "FORWARD"
+        if head.method == "CONNECT":
+            self._connect(relay, head)
+            return
+        try:
+            scheme, host, port, target = absolute(head.target)
+        except SchemeError as error:
+            self._bad(relay, "unsupported_proxy_scheme", f"scheme {error.scheme} is not supported by this proxy")
+            return
+        except AuthorityError as error:
+            self._bad(relay, "bad_request", str(error))
+            return
+        if host == LOCAL_HOST:
+            if scheme != "http" or port != 80:
+                self._bad(relay, "invalid_policy_local_scheme", "Use http://policy.local only")
+                return
+            self._handle = self.desk.local(relay, head, target)
+            return
+        if scheme == "https":
+            self._bad(relay, "use_connect", "Use CONNECT for HTTPS URLs")
+            return
+        known = self._admissions.get((host, port))
+        if known is not None:
+            admission, route = known
+            if admission.generation == self.desk.current.generation and self.desk.fresh(admission):
+                self._decide(relay, head, admission, route, target)
+                return
+        path = without_query(target)
+        intent = Intent("forward", f"{head.method} {host}:{port}{path}", host, port)
+
+        def done(result: Admission | Denial | Failure) -> None:
+            self._handle = None
+            if isinstance(result, Denial):
+                self.desk.record.refused_forward(result, head.method, path)
+                self.refuse(relay, result)
+            elif isinstance(result, Failure):
+                self.desk.record.failed(host, port, result.detail)
+                relay.answer(failure_response(result, host, port, close=relay.must_close))
+            else:
+                route = _route(result, tls=False)
+                if len(self._admissions) >= _REMEMBERED:
+                    self._admissions.clear()
+                self._admissions[host, port] = (result, route)
+                self._decide(relay, head, result, route, target)
+
+        self._handle = self.desk.admit(self._peer, intent, done)
+
+    def _decide(self, relay: Relay, head: Head, admission: Admission, route: Route, target: str) -> None:
+        if admission.cell.inspected:
+            self.word = "FORWARD_L7"
+        if head.upgrade:
+            self.deny_upgrade(relay, "http", admission, head, target)
+            return
+        decision, method = self.judge(admission, head, target)
+        if not decision.allowed:
+            self.deny_request(relay, "http", admission, method, target, decision)
+            return
+        path = decision.path or without_query(target)
+        who = actor(admission.identity)
+        self.desk.record.request(self.word, "http", admission, head.method, path, decision, who)
+        host = spelled(admission.host, admission.port, "http")
+        self.send(relay, route, head, decision, target, f"Host: {host}\r\n{VIA}")
+
+    def _connect(self, relay: Relay, head: Head) -> None:
+        if head.framing is not Framing.NONE or head.length >= 0:
+            self._bad(relay, "bad_request", "CONNECT with a body")
+            return
+        try:
+            host, port = host_port(head.target)
+        except AuthorityError as error:
+            self._bad(relay, "bad_request", str(error))
+            return
+        if host == LOCAL_HOST:
+            self._bad(relay, "invalid_policy_local_scheme", "Use http://policy.local only")
+            return
+        intent = Intent("connect", f"CONNECT {head.target}", host, port)
+
+        def done(result: Admission | Denial | Failure) -> None:
+            self._handle = None
+            if isinstance(result, Denial):
+                self.desk.record.refused_connection(result)
+                self.refuse(relay, result, close=True)
+            elif isinstance(result, Failure):
+                self.desk.record.failed(host, port, result.detail)
+                relay.answer(failure_response(result, host, port, close=True), close=True)
+            else:
+                self.desk.connect(relay, result, self._peer)
+
+        self._handle = self.desk.admit(self._peer, intent, done)
+
+    def _bad(self, relay: Relay, error: str, detail: str) -> None:
+        """The request itself is wrong: 400, one event, end."""
+        self.desk.record.failed("", 0, f"Proxy connection error: {detail}")
+        relay.answer(error_response(400, error, detail), close=True)
+
+    def malformed(self, relay: Relay, detail: str) -> None:
+        self._flight = None
+        self.desk.record.failed("", 0, f"Proxy connection error: {detail}")
+
+    def gone(self, relay: Relay) -> None:
+        self._flight = None
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.cancel()
+
+    def policy_changed(self, relay: Relay) -> None:
+        """As in a tunnel; a connection that only waits for an admission or `policy.local` is left alone."""
+        flight = self._flight
+        lost = self.withdrawn(relay)
+        if flight is not None and lost:
+            self.desk.record.revoked(flight[0], lost)
+            relay.abort()
+        elif flight is not None and relay.busy:
+            relay.finish()
+        elif self._admissions and not relay.busy:
+            admission, _ = next(iter(self._admissions.values()))
+            relay.finish()
+            self.desk.record.drained(admission, self.desk.current.generation)
+
+
+def _route(admission: Admission, *, tls: bool) -> Route:
+    return Route(admission, tls, (admission.cell.key, admission.host, admission.port, tls))

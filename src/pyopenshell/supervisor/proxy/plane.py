@@ -1,0 +1,388 @@
+"""The data plane of one sandbox: listener, connections, dialling, TLS, tunnels, reload.
+
+The only module of the proxy that opens sockets. It decides nothing about access: doors ask, admission answers, this
+carries out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from pyopenshell.policy.decision import Condition
+from pyopenshell.supervisor.denial import Denial, http_response
+from pyopenshell.supervisor.proxy.admission import Admission, Admitter, Failure, Intent, Peer
+from pyopenshell.supervisor.proxy.channel import Route, Timer
+from pyopenshell.supervisor.proxy.context import Limits, PlaneContext
+from pyopenshell.supervisor.proxy.destination import Guard
+from pyopenshell.supervisor.proxy.doors import ForwardDoor, TunnelDoor
+from pyopenshell.supervisor.proxy.entrance import Entrance
+from pyopenshell.supervisor.proxy.local import LocalDoor, LocalRequest
+from pyopenshell.supervisor.proxy.pool import Pool
+from pyopenshell.supervisor.proxy.records import ESTABLISHED, Recorder, failure_response
+from pyopenshell.supervisor.proxy.relay import Relay
+from pyopenshell.supervisor.proxy.tls import UpstreamTrust
+from pyopenshell.supervisor.proxy.transport import Side, Tunnel
+from pyopenshell.supervisor.tasks import cancel, spawn
+
+if TYPE_CHECKING:
+    from pyopenshell.supervisor.current import Current
+    from pyopenshell.supervisor.proxy.channel import Channel
+    from pyopenshell.supervisor.proxy.http1 import Head
+
+_BACKOFF_FIRST, _BACKOFF_LAST = 0.1, 5.0
+"""Seconds between accepts after an error such as too many open files (contract/sandbox.md 1.0)."""
+_ACCEPT_BURST = 64
+
+
+class Plane:
+    """Serves one listener. `policy_changed` after every `Current.swap`; `close` ends everything."""
+
+    def __init__(self, context: PlaneContext) -> None:
+        self.context = context
+        self.limits: Limits = context.limits
+        self.current: Current = context.current
+        self._loop = asyncio.get_running_loop()
+        self.clock: Callable[[], float] = self._loop.time
+        resolver = context.resolver or self._getaddrinfo
+        guard = Guard(resolver, context.connect_to, context.blocked, self.clock)
+        self.admitter = Admitter(context.current, context.identifier, guard)
+        self.record = Recorder(context.audit, context.denied)
+        self._local = LocalDoor(context.local, self)
+        self._trust = UpstreamTrust()
+        self._pool = Pool(self)
+        self._listener: socket.socket | None = None
+        self._sides: set[Side] = set()
+        self._upstreams: set[Side] = set()
+        self._relays: set[Relay] = set()
+        self._tunnels: dict[Tunnel, Admission] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._backoff = _BACKOFF_FIRST
+        self._paused: Timer | None = None
+        self._full = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<plane {len(self._sides)} connections, {len(self._tunnels)} raw tunnels, "
+            f"{len(self._pool)} idle upstreams, policy generation {self.current.generation}>"
+        )
+
+    # ------------------------------------------------------------------------------------------------------ running
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Start accepting on a listening TCP socket and return; the plane owns the socket from now on."""
+        listener.setblocking(False)
+        self._listener = listener
+        host, port = listener.getsockname()[:2]
+        self._loop.add_reader(listener.fileno(), self._accept)
+        self.record.listening(host, port)
+
+    def policy_changed(self) -> None:
+        """Apply a new policy to what is open.
+
+        Idle keep-alive connections close now, busy ones at the end of their exchange, raw tunnels live on; whatever
+        is no longer granted ends now.
+        """
+        self._pool.clear()
+        for relay in list(self._relays):
+            door = relay.door
+            if isinstance(door, TunnelDoor | ForwardDoor):
+                door.policy_changed(relay)
+        for tunnel, admission in list(self._tunnels.items()):
+            reason = self._raw_refusal(admission)
+            if reason:
+                self.record.revoked(admission, reason)
+                tunnel.abort()
+
+    async def close(self) -> None:
+        """Stop listening and end every connection. Idempotent."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._loop.remove_reader(listener.fileno())
+            listener.close()
+        if self._paused is not None:
+            self._paused.cancel()
+            self._paused = None
+        await cancel(*self._tasks)
+        for relay in list(self._relays):
+            relay.abort()
+        for tunnel in list(self._tunnels):
+            tunnel.abort()
+        self._pool.clear()
+        gone = [self._abort(side) for side in (*self._sides, *self._upstreams)]
+        if gone:
+            # A transport reports its end in the next turn of the loop; the bound is for one that never got there.
+            await asyncio.wait(gone, timeout=1)
+
+    def _abort(self, side: Side) -> asyncio.Future[None]:
+        done = self._loop.create_future()
+        side.on_closed = lambda: None if done.done() else done.set_result(None)
+        if side.closed:
+            done.set_result(None)
+        side.abort()
+        return done
+
+    def _raw_refusal(self, admission: Admission) -> str:
+        """Why a raw tunnel may not go on; "" when it may."""
+        renewed = self.admitter.renew(admission)
+        if isinstance(renewed, Denial):
+            return renewed.reason or renewed.detail
+        return "requests to this endpoint are now inspected" if renewed.cell.inspected else ""
+
+    # ---------------------------------------------------------------------------------------------------- accepting
+
+    def _accept(self) -> None:
+        listener = self._listener
+        if listener is None:
+            return
+        for _ in range(_ACCEPT_BURST):
+            if len(self._sides) >= self.limits.connections:
+                self._full = True
+                self._loop.remove_reader(listener.fileno())
+                return
+            try:
+                accepted, _ = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self.record.failed("", 0, f"accept failed: {error.strerror}")
+                self._pause_accepting(listener)
+                return
+            self._backoff = _BACKOFF_FIRST
+            accepted.setblocking(False)
+            side = self._side()
+            self._spawn(self._adopt(side, accepted), "accept")
+
+    def _pause_accepting(self, listener: socket.socket) -> None:
+        self._loop.remove_reader(listener.fileno())
+        self._paused = self.after(self._backoff, self._resume_accepting)
+        self._backoff = min(self._backoff * 2, _BACKOFF_LAST)
+
+    def _resume_accepting(self) -> None:
+        self._paused = None
+        if self._listener is not None:
+            self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    async def _adopt(self, side: Side, accepted: socket.socket) -> None:
+        peer = Peer(accepted)
+        relay = Relay(self, side, ForwardDoor(self, peer), self.limits.door_head)
+        self._relays.add(relay)
+        relay.start()
+        try:
+            await self._loop.connect_accepted_socket(lambda: side, accepted)
+        except BaseException as error:
+            accepted.close()
+            side.connection_lost(error)
+            if not isinstance(error, OSError):
+                raise
+
+    def _side(self) -> Side:
+        side = Side(self.limits.high_water, self.limits.low_water)
+        self._sides.add(side)
+        side.on_closed = lambda: self._side_closed(side)
+        return side
+
+    def _side_closed(self, side: Side) -> None:
+        self._sides.discard(side)
+        if self._full and len(self._sides) < self.limits.connections and self._listener is not None:
+            self._full = False
+            self._resume_accepting()
+
+    # ----------------------------------------------------------------------------------------- runtime of the relays
+
+    def after(self, seconds: float, call: Callable[[], None]) -> Timer:
+        return self._loop.call_later(seconds, call)
+
+    def ended(self, relay: Relay) -> None:
+        self._relays.discard(relay)
+
+    def take(self, route: Route) -> Channel | None:
+        return self._pool.take(route.key)
+
+    def give(self, route: Route, channel: Channel) -> None:
+        if isinstance(channel, Side) and route.admission.generation == self.current.generation:
+            self._pool.give(route.key, channel)
+        else:
+            channel.close()
+
+    def dial(self, relay: Relay, route: Route) -> None:
+        self._spawn(self._dial(relay, route), "dial")
+
+    async def _dial(self, relay: Relay, route: Route) -> None:
+        admission = route.admission
+        if not self.fresh(admission):
+            again = await self.admitter.resolve_again(admission)
+            if isinstance(again, Denial):
+                relay.upstream_refused(again)
+                return
+            if isinstance(again, Failure):
+                relay.upstream_failed(again)
+                return
+            admission = again
+        upstream = await self._connect(admission, tls=route.tls)
+        if isinstance(upstream, Failure):
+            relay.upstream_failed(upstream)
+            return
+        relay.upstream_ready(upstream)
+        upstream.release()
+
+    # ------------------------------------------------------------------------------------------------- desk of doors
+
+    def fresh(self, admission: Admission) -> bool:
+        return self.clock() - admission.target.resolved_at < self.limits.resolve_seconds
+
+    def admit(
+        self, peer: Peer, intent: Intent, done: Callable[[Admission | Denial | Failure], None]
+    ) -> asyncio.Task[None]:
+        async def run() -> None:
+            done(await self.admitter.admit(peer, intent))
+
+        return self._spawn(run(), "admit")
+
+    def local(self, relay: Relay, head: Head, path: str) -> LocalRequest | None:
+        return self._local.serve(relay, head, path)
+
+    def connect(self, relay: Relay, admission: Admission, peer: Peer) -> None:
+        """An admitted CONNECT: raw where policy only looks at the connection, through the entrance otherwise."""
+        if not admission.cell.inspected:
+            self._spawn(self._raw(relay, admission, peer), "tunnel")
+            return
+        self.record.connected(admission)
+        side = relay.client
+        assert isinstance(side, Side)
+        rest = relay.detach()
+        side.write(ESTABLISHED)
+        Entrance(self, side, admission).start(rest)
+
+    async def _raw(self, relay: Relay, admission: Admission, peer: Peer) -> None:
+        upstream = await self._connect(admission, tls=False)
+        if isinstance(upstream, Failure):
+            if not relay.ended:
+                self.record.failed(admission.host, admission.port, upstream.detail, admission.identity)
+                answer = failure_response(upstream, admission.host, admission.port, close=True)
+                relay.answer(answer, close=True)
+            return
+        if relay.ended:
+            upstream.close()
+            return
+        renewed = self.admitter.renew(admission)
+        if isinstance(renewed, Denial):
+            upstream.close()
+            self.record.refused_connection(renewed)
+            enabled = self.current.proposals_enabled
+            relay.answer(http_response(renewed, proposals_enabled=enabled, close=True), close=True)
+            return
+        if renewed.cell.inspected:
+            upstream.close()
+            self.connect(relay, renewed, peer)
+            return
+        self.record.connected(renewed)
+        client = relay.client
+        assert isinstance(client, Side)
+        rest = relay.detach()
+        client.write(ESTABLISHED)
+        tunnel = Tunnel(client, upstream, self._tunnel_closed)
+        self._tunnels[tunnel] = renewed
+        tunnel.start(rest)
+
+    def _tunnel_closed(self, tunnel: Tunnel) -> None:
+        self._tunnels.pop(tunnel, None)
+
+    # ------------------------------------------------------------------------------------------ desk of the entrance
+
+    def inspect(self, side: Side, admission: Admission, scheme: str, data: bytes = b"") -> None:
+        """The client speaks HTTP/1 on `side` from here on."""
+        relay = Relay(self, side, TunnelDoor(self, admission, scheme), self.limits.tunnel_head)
+        self._relays.add(relay)
+        relay.start(data)
+
+    def terminate(self, side: Side, admission: Admission, hello: bytes) -> None:
+        """The client speaks TLS on `side`; what is inside is HTTP/1 or nothing."""
+        self._spawn(self._terminate(side, admission, hello), "handshake")
+
+    async def _terminate(self, side: Side, admission: Admission, hello: bytes) -> None:
+        try:
+            context = self.context.authority.context(admission.host)
+            seconds = self.limits.handshake_seconds
+            await side.start_tls(context, server=True, host=None, seconds=seconds, hello=hello)
+        except OSError as error:
+            self.record.failed(admission.host, admission.port, f"TLS relay error: {error}", admission.identity)
+            return
+        self.inspect(side, admission, "https")
+        side.release()
+
+    def not_inspectable(self, side: Side, admission: Admission, detail: str) -> None:
+        """Refuse a tunnel whose bytes cannot be judged: the envelope inside the tunnel, then the end."""
+        identity = admission.identity
+        denial = Denial(
+            layer="l7",
+            stage="connect-l7-parse-rejection",
+            host=admission.host,
+            port=admission.port,
+            error="unsupported_l7_protocol",
+            detail=f"CONNECT_L7 blocked unsupported tunnel protocol for {admission.host}:{admission.port}: {detail}",
+            binary=identity.exe,
+            ancestors=identity.ancestors,
+            pid=identity.pid,
+            sha256=identity.sha256,
+            policy=admission.cell.decision.rule,
+            condition=Condition.PROTOCOL.value,
+            proposable=False,
+        )
+        self.record.refused_connection(denial)
+        side.write(http_response(denial, proposals_enabled=self.current.proposals_enabled, close=True))
+        side.close()
+
+    # ------------------------------------------------------------------------------------------------------ dialling
+
+    async def _connect(self, admission: Admission, *, tls: bool) -> Side | Failure:
+        """Connect to one of the checked addresses, and to nothing else."""
+        where = f"{admission.host}:{admission.port}"
+        detail = f"connection to {where} failed"
+        deadline = self.clock() + self.limits.connect_seconds
+        for address in admission.target.addresses:
+            side = self._upstream_side()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._loop.create_connection(lambda side=side: side, address, admission.target.port)  # type: ignore[misc]
+            except TimeoutError:
+                self._upstreams.discard(side)
+                detail = f"connection to {where} failed: no answer within {self.limits.connect_seconds:g} s"
+                break
+            except OSError as error:
+                self._upstreams.discard(side)
+                detail = f"connection to {where} failed: {error.strerror or 'unreachable'}"
+                continue
+            return await self._secure(side, admission, where) if tls else side
+        return Failure("connect", "upstream_unreachable", detail)
+
+    def _upstream_side(self) -> Side:
+        side = Side(self.limits.high_water, self.limits.low_water, hold=True)
+        self._upstreams.add(side)
+        side.on_closed = lambda: self._upstreams.discard(side)
+        return side
+
+    async def _secure(self, side: Side, admission: Admission, where: str) -> Side | Failure:
+        try:
+            context = self._trust.context(admission.target.ca_pem)
+            await side.start_tls(context, server=False, host=admission.host, seconds=self.limits.handshake_seconds)
+        except ssl.SSLCertVerificationError as error:
+            detail = f"certificate of {where} was not accepted: {error.verify_message}"
+            return Failure("tls", "upstream_tls_failed", detail)
+        except OSError as error:
+            reason = getattr(error, "reason", None) or error.strerror or str(error) or "handshake failed"
+            return Failure("tls", "upstream_tls_failed", f"TLS to {where} failed: {reason}")
+        return side
+
+    async def _getaddrinfo(self, host: str, port: int) -> list[str]:
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return [str(sockaddr[0]) for *_, sockaddr in found]
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = spawn(work, name=f"proxy {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,256 @@
+"""One audit event for every decision of the proxy, and the answers that are not denials.
+
+Decides wording, severity and engine names (contract/sandbox.md 8.2-8.4). Never puts a query string into anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pyopenshell.audit.events import Action, Actor, AuditSink, FindingEvent, HttpEvent, NetworkEvent, Severity
+
+if TYPE_CHECKING:
+    from pyopenshell.isolation.identity import Identity
+    from pyopenshell.policy.decision import Decision
+    from pyopenshell.supervisor.denial import Denial
+    from pyopenshell.supervisor.proxy.admission import Admission, Failure
+
+_PHRASES = {
+    200: "OK",
+    202: "Accepted",
+    204: "No Content",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    409: "Conflict",
+    411: "Length Required",
+    413: "Content Too Large",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+}
+ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def json_response(status: int, body: bytes, *, close: bool, extra: str = "") -> bytes:
+    """A complete response. `extra` is header lines with CRLF, already known to be safe."""
+    head = (
+        f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n{extra}"
+    )
+    return (head + ("Connection: close\r\n\r\n" if close else "\r\n")).encode("latin-1", "replace") + body
+
+
+def error_response(status: int, error: str, detail: str, *, close: bool = True) -> bytes:
+    """`{"error": code, "detail": text}`: what went wrong with the request itself."""
+    return json_response(status, json.dumps({"error": error, "detail": detail}).encode(), close=close)
+
+
+def failure_response(failure: Failure, host: str, port: int, *, close: bool) -> bytes:
+    """502 with the step that failed. Says nothing of policy, because policy did not refuse."""
+    body = {"error": failure.error, "detail": failure.detail, "step": failure.step, "host": host, "port": port}
+    return json_response(502, json.dumps(body).encode(), close=close)
+
+
+def actor(identity: Identity) -> Actor:
+    return Actor(identity.exe, identity.pid, identity.ancestors)
+
+
+def denied_actor(denial: Denial) -> Actor | None:
+    return Actor(denial.binary, denial.pid, denial.ancestors) if denial.binary else None
+
+
+class Recorder:
+    """Writes the events. Every method is one decision or one failure."""
+
+    def __init__(self, audit: AuditSink, denied: Callable[[Denial], None]) -> None:
+        self.emit = audit.emit
+        self._denied = denied
+
+    def listening(self, host: str, port: int) -> None:
+        message = f"Proxy listening on {host}:{port}"
+        self.emit(NetworkEvent("LISTEN", Severity.INFO, host=host, port=port, message=message))
+
+    def connected(self, admission: Admission) -> None:
+        """CONNECT was answered with 200."""
+        self.emit(
+            NetworkEvent(
+                "OPEN",
+                Severity.INFO,
+                Action.ALLOWED,
+                admission.host,
+                admission.port,
+                actor=actor(admission.identity),
+                policy=admission.cell.decision.rule,
+                engine="opa",
+            )
+        )
+
+    def refused_connection(self, denial: Denial) -> None:
+        """A denial of a connection: CONNECT at L4, addresses, or a tunnel that cannot be inspected."""
+        engine = "ssrf" if denial.stage == "ssrf" else "opa" if denial.layer == "l4" else "l7"
+        self.emit(
+            NetworkEvent(
+                "OPEN",
+                Severity.MEDIUM,
+                Action.DENIED,
+                denial.host,
+                denial.port,
+                actor=denied_actor(denial),
+                policy="-" if denial.layer == "l4" else denial.policy,
+                engine=engine,
+                reason=denial.reason or denial.detail,
+                denial_id=denial.id,
+            )
+        )
+        self._denied(denial)
+
+    def refused_forward(self, denial: Denial, method: str, path: str) -> None:
+        """A denial of a plain-HTTP request before its rules were asked (L4, addresses)."""
+        self.emit(
+            HttpEvent(
+                method,
+                Severity.MEDIUM,
+                Action.DENIED,
+                "http",
+                denial.host,
+                denial.port,
+                path,
+                denied_actor(denial),
+                "-",
+                "ssrf" if denial.stage == "ssrf" else "opa",
+                denial.reason or denial.detail,
+                denial_id=denial.id,
+            )
+        )
+        self._denied(denial)
+
+    def request(
+        self,
+        word: str,
+        scheme: str,
+        admission: Admission,
+        method: str,
+        path: str,
+        decision: Decision,
+        who: Actor | None,
+    ) -> None:
+        """A request that goes upstream: allowed, or let through by `enforcement: audit`."""
+        host, port = admission.host, admission.port
+        if decision.audit:
+            text = f"{word} audit {method} {host}:{port}{path} reason={decision.reason}"
+            self.emit(
+                HttpEvent(
+                    method,
+                    Severity.MEDIUM,
+                    Action.OBSERVED,
+                    scheme,
+                    host,
+                    port,
+                    path,
+                    who,
+                    decision.rule,
+                    "l7",
+                    text,
+                    text,
+                    audit=True,
+                )
+            )
+            return
+        engine = "l7" if admission.cell.inspected else "opa"
+        message = f"{word} allow {method} {host}:{port}{path}"
+        self.emit(
+            HttpEvent(
+                method,
+                Severity.INFO,
+                Action.ALLOWED,
+                scheme,
+                host,
+                port,
+                path,
+                who,
+                decision.rule,
+                engine,
+                "",
+                message,
+            )
+        )
+
+    def refused_request(self, word: str, scheme: str, denial: Denial, who: Actor | None) -> None:
+        """An L7 denial."""
+        where = f"{denial.host}:{denial.port}{denial.path}"
+        text = f"{word} deny {denial.method} {where} reason={denial.reason or denial.detail}"
+        severity = Severity.HIGH if denial.error == "request_authority_mismatch" else Severity.MEDIUM
+        self.emit(
+            HttpEvent(
+                denial.method,
+                severity,
+                Action.DENIED,
+                scheme,
+                denial.host,
+                denial.port,
+                denial.path,
+                who,
+                denial.policy,
+                "l7",
+                text,
+                text,
+                denial.status,
+                denial_id=denial.id,
+            )
+        )
+        if denial.error == "request_authority_mismatch":
+            self.emit(
+                FindingEvent(
+                    "openshell.http.request_authority_mismatch",
+                    "Request names another host than its tunnel",
+                    Severity.HIGH,
+                    evidence=(("tunnel", f"{denial.host}:{denial.port}"), ("binary", denial.binary)),
+                    confidence="high",
+                )
+            )
+        self._denied(denial)
+
+    def malformed(self, host: str, port: int, detail: str) -> None:
+        """Bytes that never became a request inside a tunnel."""
+        where = f" for {host}:{port}" if host else ""
+        reason = f"HTTP request rejected before policy evaluation{where}: {detail}"
+        self.emit(
+            NetworkEvent("OPEN", Severity.MEDIUM, Action.DENIED, host, port, policy="-", engine="l7", reason=reason)
+        )
+
+    def failed(self, host: str, port: int, message: str, identity: Identity | None = None) -> None:
+        """A connection that did not work; not a decision."""
+        who = actor(identity) if identity is not None and host else None
+        self.emit(NetworkEvent("FAIL", Severity.LOW, host=host, port=port, actor=who, message=message))
+
+    def drained(self, admission: Admission, generation: int) -> None:
+        """A keep-alive connection ended at an exchange boundary because the policy changed."""
+        message = (
+            "L7 tunnel closed after policy reload "
+            f"[captured_generation:{admission.generation} current_generation:{generation}]"
+        )
+        host, port = admission.host, admission.port
+        self.emit(NetworkEvent("CLOSE", Severity.INFO, host=host, port=port, message=message))
+
+    def revoked(self, admission: Admission, reason: str) -> None:
+        """A live connection lost its grant."""
+        self.emit(
+            NetworkEvent(
+                "CLOSE",
+                Severity.MEDIUM,
+                Action.DENIED,
+                admission.host,
+                admission.port,
+                actor=actor(admission.identity),
+                policy=admission.cell.decision.rule,
+                engine="opa",
+                reason=f"grant revoked by policy reload: {reason}",
+            )
+        )

@@ -1,0 +1,320 @@
+"""uvloop transports behind `channel.Channel`, and raw tunnels that move bytes without looking at them.
+
+Knows transports and their traps; nothing of HTTP or policy. Traps, all seen with uvloop: data that arrives between the
+end of a handshake and the return of `start_tls`; a TCP end behind TLS drops what was decrypted but held back, so
+reading is paused on the TCP transport and never on the TLS one; half-close does not exist through TLS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from typing import Any
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER with no time: closing sends RST, which is how a truncated body is told from a finished one."""
+SHUTDOWN_SECONDS = 5.0
+"""For the peer's close_notify after ours."""
+
+
+def _ignore(_: bytes) -> None:
+    return None
+
+
+def _nothing() -> None:
+    return None
+
+
+def _refuse() -> bool:
+    return False
+
+
+def _no_pressure(_: bool) -> None:
+    return None
+
+
+class Side(asyncio.Protocol):
+    """One connection, plain or TLS, as a channel."""
+
+    __slots__ = (
+        "_data",
+        "_early",
+        "_eof",
+        "_lost",
+        "_pressure",
+        "_tls",
+        "_water",
+        "closed",
+        "congested",
+        "ended",
+        "on_closed",
+        "reading",
+        "tcp",
+        "write",
+    )
+
+    def __init__(self, high_water: int, low_water: int, *, hold: bool = False) -> None:
+        """`hold` keeps what arrives until `release` or `take_early`: nobody is bound yet."""
+        self.tcp: Any = None
+        self.reading = True
+        self.congested = False
+        self.closed = False
+        self.ended = False
+        """The peer said orderly that nothing more comes (TCP FIN, or close_notify over TLS)."""
+        self.on_closed: Callable[[], None] = _nothing
+        """Called once when the connection is gone, whoever ended it."""
+        self.write: Callable[[bytes], None] = _ignore
+        self._tls: Any = None
+        self._early: list[bytes] | None = [] if hold else None
+        self._water = (high_water, low_water)
+        self._unbind()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "tls" if self._tls is not None else "plain"
+        return f"<side {state}{' paused' if not self.reading else ''}{' congested' if self.congested else ''}>"
+
+    # ------------------------------------------------------------------------------------------------------ channel
+
+    def bind(
+        self,
+        data: Callable[[bytes], None],
+        eof: Callable[[], bool],
+        lost: Callable[[], None],
+        pressure: Callable[[bool], None],
+    ) -> None:
+        self._data, self._eof, self._lost, self._pressure = data, eof, lost, pressure
+
+    def pause(self) -> None:
+        if self.reading and not self.closed and self.tcp is not None:
+            self.reading = False
+            self.tcp.pause_reading()
+
+    def resume(self) -> None:
+        if not self.reading and not self.closed:
+            self.reading = True
+            if not self.tcp.is_closing():
+                self.tcp.resume_reading()
+
+    def end(self) -> None:
+        if self._tls is None and self.tcp is not None and not self.tcp.is_closing():
+            self.tcp.write_eof()
+
+    def close(self) -> None:
+        self._unbind()
+        if self.tcp is None:
+            self.connection_lost(None)
+        elif not self.closed:
+            # A TLS close waits for the peer's close_notify: it has to be readable.
+            self.resume()
+            (self._tls or self.tcp).close()
+
+    def abort(self) -> None:
+        self._unbind()
+        if self.tcp is None:
+            self.connection_lost(None)
+        elif not self.closed:
+            raw = self.tcp.get_extra_info("socket")
+            if raw is not None and not self.tcp.is_closing():
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.tcp.abort()
+
+    def _unbind(self) -> None:
+        self.bind(_ignore, _refuse, _nothing, _no_pressure)
+
+    # ----------------------------------------------------------------------------------------------------- protocol
+
+    def connection_made(self, transport: Any) -> None:
+        self.tcp = transport
+        self.write = transport.write
+        transport.set_write_buffer_limits(*self._water)
+
+    def data_received(self, data: bytes) -> None:
+        if self._early is not None:
+            self._early.append(data)
+        else:
+            self._data(data)
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        if self._early is not None:
+            return False
+        keep = self._eof()
+        # Through TLS the transport closes whatever we answer.
+        return keep and self._tls is None
+
+    def connection_lost(self, _: BaseException | None) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.congested = False
+        self.write = _ignore
+        lost = self._lost
+        self._unbind()
+        lost()
+        self.on_closed()
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        self._pressure(True)
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        self._pressure(False)
+
+    # ---------------------------------------------------------------------------------------------------------- TLS
+
+    async def start_tls(
+        self, context: ssl.SSLContext, *, server: bool, host: str | None, seconds: float, hello: bytes = b""
+    ) -> None:
+        """Speak TLS from here on. `hello` was already read from the connection. Raises OSError (ssl.SSLError too).
+
+        Application data that comes with the handshake is delivered by `release`.
+        """
+        loop = asyncio.get_running_loop()
+        self._early = []
+        handshake = loop.create_task(
+            loop.start_tls(
+                self.tcp,
+                self,
+                context,
+                server_side=server,
+                server_hostname=host,
+                ssl_handshake_timeout=seconds,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+            )
+        )
+        if hello:
+            # start_tls swaps the protocol in its first step and schedules connection_made behind it; two turns of the
+            # ready queue later the TLS protocol is live and nothing can have been read from the socket yet.
+            loop.call_soon(loop.call_soon, self._inject, hello)
+        try:
+            tls = await handshake
+            if tls is None:
+                raise ConnectionResetError("connection closed during the TLS handshake")
+        except BaseException as error:
+            handshake.cancel()
+            self.tcp.abort()
+            self.connection_lost(error)
+            if isinstance(error, AttributeError):
+                # uvloop's answer when the transport was already closed under it.
+                raise ConnectionResetError("connection closed before the TLS handshake") from None
+            raise
+        self._tls = tls
+        self.write = tls.write
+        tls.set_write_buffer_limits(*self._water)
+
+    def _inject(self, data: bytes) -> None:
+        protocol = self.tcp.get_protocol()
+        if protocol is self or self.tcp.is_closing():
+            return
+        view = memoryview(data)
+        while view:
+            buffer = protocol.get_buffer(len(view))
+            size = min(len(buffer), len(view))
+            buffer[:size] = view[:size]
+            protocol.buffer_updated(size)
+            view = view[size:]
+
+    def take_early(self) -> bytes:
+        """What came before someone was bound; nothing is held back any more."""
+        early, self._early = self._early, None
+        return b"".join(early) if early else b""
+
+    def release(self) -> None:
+        """Deliver what came before someone was bound, then go on normally."""
+        early = self.take_early()
+        if early:
+            self._data(early)
+        if self.ended and not self.closed:
+            self._eof()
+
+
+class _Half(asyncio.Protocol):
+    """One direction's source and the other's sink."""
+
+    __slots__ = ("ended", "lost", "peer", "side", "transport", "tunnel")
+
+    def __init__(self, side: Side, tunnel: Tunnel) -> None:
+        self.side = side
+        self.transport = side.tcp
+        self.tunnel = tunnel
+        self.peer: _Half = self
+        self.ended = False
+        self.lost = False
+
+    def data_received(self, data: bytes) -> None:
+        self.peer.transport.write(data)
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        peer = self.peer
+        if peer.lost:
+            return False
+        if peer.ended:
+            # Both directions said goodbye: nothing is left to carry once the buffers are flushed.
+            peer.transport.close()
+            return False
+        peer.transport.write_eof()
+        return True
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.lost = True
+        self.side.connection_lost(error)
+        if not self.peer.lost:
+            if error is None:
+                self.peer.transport.close()
+            else:
+                self.peer.transport.abort()
+        self.tunnel.half_lost()
+
+    def pause_writing(self) -> None:
+        if not self.peer.lost:
+            self.peer.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self.peer.lost and not self.peer.transport.is_closing():
+            self.peer.transport.resume_reading()
+
+
+class Tunnel:
+    """Bytes both ways, half-close kept, back-pressure from either end to the other."""
+
+    __slots__ = ("_halves", "_open", "on_closed")
+
+    def __init__(self, client: Side, upstream: Side, on_closed: Callable[[Tunnel], None]) -> None:
+        self.on_closed = on_closed
+        self._open = 2
+        self._halves = _Half(client, self), _Half(upstream, self)
+        self._halves[0].peer, self._halves[1].peer = self._halves[1], self._halves[0]
+
+    def start(self, rest: bytes) -> None:
+        """Take both transports over; `rest` is what the client sent behind its CONNECT."""
+        client, upstream = self._halves
+        if rest:
+            upstream.transport.write(rest)
+        early = upstream.side.take_early()
+        if early:
+            client.transport.write(early)
+        for half in self._halves:
+            half.transport.set_protocol(half)
+            if half.side.congested:
+                half.pause_writing()
+            elif not half.peer.side.reading and not half.peer.transport.is_closing():
+                half.peer.transport.resume_reading()
+        for half in self._halves:
+            if half.side.ended:
+                half.eof_received()
+
+    def half_lost(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self.on_closed(self)
+
+    def abort(self) -> None:
+        """End both connections at once."""
+        for half in self._halves:
+            if not half.lost:
+                half.transport.abort()

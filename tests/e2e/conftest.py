@@ -1,0 +1,29 @@
+"""One private installation per test module; one sandbox per test where a test needs its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from pyopenshell.client import Gateway
+from tests.e2e.house import House, house
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[House]:
+    with house() as installation:
+        yield installation
+
+
+@pytest.fixture(scope="module")
+def advised(home: House) -> House:
+    """The installation with agent proposals switched on for everyone."""
+    home.cli("settings", "set", "--global", "--key", "agent_policy_proposals_enabled", "--value", "true", "--yes")
+    return home
+
+
+@pytest.fixture
+async def gateway(home: House) -> AsyncIterator[Gateway]:
+    async with home.client() as client:
+        yield client

@@ -1,0 +1,118 @@
+"""kill -9 at any moment: the sandbox is closed, not open; decisions survive."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import select
+import signal
+
+import pytest
+
+from pyopenshell.client import Gateway
+from tests.e2e.agent import put, put_rule, submit
+from tests.e2e.house import HOST, House, house, sh, within
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("crash")]
+
+
+def by_name(word: str) -> list[int]:
+    """Pids of processes whose command line or name has `word`."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                text = (entry / "cmdline").read_bytes() + b" " + (entry / "comm").read_bytes()
+            except OSError:
+                continue
+            if word.encode() in text:
+                found.append(int(entry.name))
+    return found
+
+
+def supervisor_of(sandbox_id: str) -> int:
+    """The supervisor that has the sandbox's log file open."""
+    for pid in by_name("openshell-super"):
+        if any(sandbox_id in os.readlink(fd) for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir()):
+            return pid
+    raise AssertionError("no supervisor found")
+
+
+def ended(pid: int, seconds: float = 10) -> bool:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], seconds)[0])
+    finally:
+        os.close(handle)
+
+
+async def test_supervisor_killed_ends_its_sandbox_and_only_that(home: House, gateway: Gateway) -> None:
+    home.create("victim")
+    home.create("bystander")
+    victim = (await gateway.get("victim")).id
+    await sh(gateway, "victim", "(exec -a outlive-me sleep 1000) >/dev/null 2>&1 & disown")
+    inside = by_name("outlive-me")
+    assert inside
+    os.kill(supervisor_of(victim), signal.SIGKILL)
+    for pid in inside:
+        assert ended(pid), "a process outlived its supervisor"
+    async with within(15):
+        async for sandbox in gateway.watch_status("victim"):
+            if sandbox.phase in ("Error", "Stopped"):
+                break
+    assert (await sh(gateway, "bystander", f"curl -sS https://{HOST}/a")).out == "ok\n"
+
+
+async def test_gateway_killed_sandbox_stays_closed_and_decisions_survive() -> None:
+    with house() as home:
+        home.cli("settings", "set", "--global", "--key", "agent_policy_proposals_enabled", "--value", "true", "--yes")
+        home.create("survivor")
+        async with home.client() as gateway:
+            first = json.loads((await sh(gateway, "survivor", submit(put_rule("/kept")))).out)["accepted_chunk_ids"][0]
+            second = json.loads((await sh(gateway, "survivor", submit(put_rule("/left")))).out)["accepted_chunk_ids"][0]
+            token = next(c.review_token for c in (await gateway.draft("survivor")).chunks if c.id == first)
+            version, _ = await gateway.approve("survivor", first, token)
+            wait = await sh(gateway, "survivor", f"curl -sS http://policy.local/v1/proposals/{first}/wait?timeout=30")
+            assert json.loads(wait.out)["policy_reloaded"] is True
+            await sh(
+                gateway,
+                "survivor",
+                f"(while :; do curl -sS -o /dev/null -w '%{{http_code}}\\n' -X PUT -d x https://{HOST}/never; done "
+                "> /sandbox/codes 2>&1) & disown",
+            )
+        status = json.loads(home.cli("gateway", "status", "-o", "json").out)
+        os.kill(status["pid"], signal.SIGKILL)
+        assert ended(status["pid"])
+        home.cli("gateway", "start")
+        async with home.client() as gateway:
+            sandbox = await gateway.get("survivor")
+            async with within(30):
+                await gateway.wait_for(sandbox, "Ready", failed=("Error",))
+            chunks = {c.id: c.status for c in (await gateway.draft("survivor")).chunks}
+            assert chunks[first] == "approved"
+            assert chunks[second] == "pending"
+            assert (await gateway.config("survivor")).version == version
+            codes = set((await sh(gateway, "survivor", "sort -u /sandbox/codes")).out.split())
+            assert codes == {"403"}, "open, or dead, while the gateway was gone"
+            assert (await sh(gateway, "survivor", put("/kept"))).out.endswith("201")
+            assert not home.upstream.seen("PUT", "/never")
+
+
+async def test_host_killed_takes_everything_with_it() -> None:
+    with house() as home:
+        home.create("gone")
+        async with home.client() as gateway:
+            await sh(gateway, "gone", "(exec -a outlive-host sleep 1000) >/dev/null 2>&1 & disown")
+            inside = by_name("outlive-host")
+            assert inside
+            hosts = by_name(f"pyopenshell.drivers.local.host --state {home.root}".replace(" ", "\0"))
+            assert hosts
+            for pid in hosts:
+                os.kill(pid, signal.SIGKILL)
+            for pid in inside:
+                assert ended(pid), "a sandboxed process outlived the driver host"
+            assert not home.upstream.requests
