@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import pathlib
 import statistics
@@ -73,7 +74,7 @@ async def approve_to_wait(gateway: Gateway, rounds: int) -> tuple[list[float], l
         await sh(gateway, "bench", "true")  # the waiting curl has been scheduled by now
         started = clock()
         call = asyncio.ensure_future(gateway.approve("bench", chunk_id, chunk.review_token))
-        call.add_done_callback(lambda _, since=started: calls.append(clock() - since))
+        call.add_done_callback(functools.partial(lambda since, _: calls.append(clock() - since), started))
         state = json.loads(await anext(lines))
         waits.append(clock() - started)
         assert state["policy_reloaded"] is True, state

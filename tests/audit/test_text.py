@@ -9,9 +9,7 @@ from pyopenshell.audit.text import field, one_line, shorten, visible, without_qu
 
 
 def test_visible_spells_out_what_a_terminal_would_obey() -> None:
-    assert visible("a\x1b[31mb\u202ec\u200bd\u2028e\xa0f\ud800") == (
-        "a\\x1b[31mb\\u{202e}c\\u{200b}d\\u{2028}e\\xa0f\\u{d800}"
-    )
+    assert visible("a\x1b[31mb\u202ec\u200bd\u2028e\xa0f\ud800") == ("a\\x1b[31mb\\u202ec\\u200bd\\u2028e\\xa0f\\ud800")
 
 
 def test_printable_text_of_any_script_stays() -> None:

@@ -31,12 +31,18 @@ def by_name(word: str) -> list[int]:
     return found
 
 
-def supervisor_of(sandbox_id: str) -> int:
-    """The supervisor that has the sandbox's log file open."""
+def supervisors(root: pathlib.Path) -> set[int]:
+    """Pids of the installation's supervisors: children of its driver host."""
+    hosts = set(by_name(f"pyopenshell.drivers.local.host\0--state\0{root}"))
+    found = set()
     for pid in by_name("openshell-super"):
-        if any(sandbox_id in os.readlink(fd) for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir()):
-            return pid
-    raise AssertionError("no supervisor found")
+        try:
+            stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            continue
+        if int(stat.rpartition(")")[2].split()[1]) in hosts:
+            found.add(pid)
+    return found
 
 
 def ended(pid: int, seconds: float = 10) -> bool:
@@ -51,13 +57,14 @@ def ended(pid: int, seconds: float = 10) -> bool:
 
 
 async def test_supervisor_killed_ends_its_sandbox_and_only_that(home: House, gateway: Gateway) -> None:
-    home.create("victim")
     home.create("bystander")
-    victim = (await gateway.get("victim")).id
+    before = supervisors(home.root)
+    home.create("victim")
+    (victim,) = supervisors(home.root) - before
     await sh(gateway, "victim", "(exec -a outlive-me sleep 1000) >/dev/null 2>&1 & disown")
     inside = by_name("outlive-me")
     assert inside
-    os.kill(supervisor_of(victim), signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
     for pid in inside:
         assert ended(pid), "a process outlived its supervisor"
     async with within(15):
@@ -81,8 +88,8 @@ async def test_gateway_killed_sandbox_stays_closed_and_decisions_survive() -> No
             await sh(
                 gateway,
                 "survivor",
-                f"(while :; do curl -sS -o /dev/null -w '%{{http_code}}\\n' -X PUT -d x https://{HOST}/never; done "
-                "> /sandbox/codes 2>&1) & disown",
+                f"(while :; do timeout 10 curl -sS -o /dev/null -w '%{{http_code}}\\n' -X PUT -d x https://{HOST}/never; done "
+                "> /sandbox/codes 2>/dev/null) >/dev/null 2>&1 & disown",
             )
         status = json.loads(home.cli("gateway", "status", "-o", "json").out)
         os.kill(status["pid"], signal.SIGKILL)
@@ -109,7 +116,7 @@ async def test_host_killed_takes_everything_with_it() -> None:
             await sh(gateway, "gone", "(exec -a outlive-host sleep 1000) >/dev/null 2>&1 & disown")
             inside = by_name("outlive-host")
             assert inside
-            hosts = by_name(f"pyopenshell.drivers.local.host --state {home.root}".replace(" ", "\0"))
+            hosts = by_name(f"pyopenshell.drivers.local.host\0--state\0{home.root}")
             assert hosts
             for pid in hosts:
                 os.kill(pid, signal.SIGKILL)

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from pyopenshell.gateway.bus import Bus
+from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.inbox import Inbox
 from pyopenshell.gateway.principals import ADMIN_ROLE, USER_ROLE, Caller, SandboxPrincipal, UserPrincipal
 from pyopenshell.gateway.revisions import Revisions
@@ -26,7 +28,7 @@ from pyopenshell.gateway.submission import Limits
 from pyopenshell.gateway.trail import Trail
 from pyopenshell.policy.model import RESTRICTIVE_DEFAULT, Endpoint, L7Match, Policy, Rule
 from pyopenshell.wire import policy_map
-from pyopenshell.wire.gen import datamodel_pb2, openshell_pb2, pyopenshell_pb2
+from pyopenshell.wire.gen import datamodel_pb2, openshell_pb2, pyopenshell_pb2, sandbox_pb2
 
 WORKSPACE = datamodel_pb2.WorkspaceSelector(workspace="default")
 ALICE = Caller(UserPrincipal("mtls:CN=alice", "alice", "mtls", frozenset({USER_ROLE, ADMIN_ROLE})))
@@ -160,3 +162,25 @@ def policy(*rules: Rule) -> Policy:
 
 def as_sandbox(sandbox_id: str) -> Caller:
     return Caller(SandboxPrincipal(sandbox_id))
+
+
+# ---- looking at proposals --------------------------------------------------------------------------------------------
+
+MECHANISTIC = "mechanistic"
+
+
+async def statuses(core: Core, sandbox_id: str) -> dict[str, str]:
+    return {chunk.id: chunk.status for chunk in (await core.inbox.list(sandbox_id, bodies=False)).chunks}
+
+
+async def kinds(core: Core, sandbox_id: str, chunk_id: str) -> list[tuple[str, str]]:
+    return [(one.type, one.actor) for one in await core.inbox.history(sandbox_id) if one.chunk_id == chunk_id]
+
+
+async def auto(core: Core, sandbox_id: str) -> None:
+    value = sandbox_pb2.SettingValue(string_value="auto")
+    await core.store.run(lambda tx: core.settings.put(tx, sandbox_id, "proposal_approval_mode", value))
+
+
+def refused(caught: pytest.ExceptionInfo[GatewayError], message: str, code: str = "FAILED_PRECONDITION") -> None:
+    assert (caught.value.code, caught.value.message) == (code, message)

@@ -19,8 +19,7 @@ from pyopenshell.policy.canonical import policy_hash
 from pyopenshell.policy.coverage import covers
 from pyopenshell.wire.gen import datamodel_pb2, openshell_pb2, pyopenshell_pb2, sandbox_pb2
 
-from .core import ALICE, WORKSPACE, Core, as_sandbox, message, opened, policy, raw, rest
-from .test_inbox import MECHANISTIC, auto, statuses
+from .core import ALICE, MECHANISTIC, WORKSPACE, Core, as_sandbox, auto, message, opened, policy, raw, rest, statuses
 
 
 async def agree(core: Core, sandbox_id: str) -> None:

@@ -6,16 +6,33 @@ cursor, hide itself, reverse a line, start a new one or look like a field.
 
 from __future__ import annotations
 
+import unicodedata
+
+_INVISIBLE = (
+    frozenset((0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800, 0x3164, 0xFFA0))
+    | frozenset(range(0xFE00, 0xFE10))
+    | frozenset(range(0xE0100, 0xE01F0))
+)
+"""Blank or ignorable though Unicode calls them letters, marks or symbols (DerivedCoreProperties 15)."""
+_MARKS_IN_A_ROW = 3
+"""More combining marks than this on one letter are a tower that covers the lines around it."""
+
 
 def visible(text: str) -> str:
-    r"""`text` with every character that is not plainly printable spelled out.
+    r"""`text` with every character that is not plainly visible spelled out.
 
-    Control characters, escape sequences, bidirectional and zero-width marks, line separators, non-ASCII spaces and lone
-    surrogates become `\xNN` or `\u{NNNN}`. Ordinary spaces and printable letters of any script stay.
+    Control characters, escape sequences, bidirectional and zero-width marks, blanks that are not the ordinary space,
+    invisible letters, stacked combining marks and lone surrogates become `\n`, `\xNN`, `\uNNNN` or `\UNNNNNNNN`.
+    Ordinary spaces and letters of any script stay.
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c.isprintable() else _spell(c) for c in text)
+    parts: list[str] = []
+    marks = 0
+    for char in text:
+        marks = marks + 1 if unicodedata.combining(char) else 0
+        parts.append(_spell(char) if marks > _MARKS_IN_A_ROW or _hidden(char) else char)
+    return "".join(parts)
 
 
 def one_line(text: str) -> str:
@@ -50,6 +67,15 @@ def without_query(text: str) -> str:
         rest = tail[end:]
 
 
+def _hidden(char: str) -> bool:
+    return not char.isprintable() or ord(char) in _INVISIBLE
+
+
 def _spell(char: str) -> str:
+    named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(char)
+    if named:
+        return named
     code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{{{code:04x}}}"
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

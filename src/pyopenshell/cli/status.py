@@ -47,9 +47,7 @@ async def _ask(app: App, registration: Registration) -> tuple[dict[str, Any], Op
         gateway = await Gateway.open(registration, workspace=app.workspace, insecure=app.gateway_insecure)
     except UnreachableError as error:
         unverified = {"status": "unverified", "reason": "not connected"}
-        return data | {"status": "disconnected", "error": error.why or "connection refused"} | {
-            "authentication": unverified
-        }, None
+        return data | {"status": "disconnected", "error": error.why} | {"authentication": unverified}, None
     async with gateway:
         try:
             health = await gateway.health()

@@ -9,7 +9,7 @@ Every call raises GatewayError (the gateway's own words) and nothing else of gRP
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -149,7 +149,7 @@ class Gateway:
         answer = await self._transport.call(OPENSHELL, "StartSandbox", request, api.SandboxResponse, 300.0)
         return mapping.sandbox(answer.sandbox)
 
-    async def watch_status(self, name: str) -> AsyncIterator[values.Sandbox]:
+    async def watch_status(self, name: str) -> AsyncGenerator[values.Sandbox]:
         """The state now, then every change as it happens."""
         request = api.WatchSandboxRequest(workspace_scope=self._scope, sandbox=name, follow_status=True)
         async for event in self._transport.stream(OPENSHELL, "WatchSandbox", request, api.SandboxStreamEvent):
@@ -180,7 +180,7 @@ class Gateway:
         timeout: float = 0.0,
         stdin: AsyncIterator[bytes | tuple[int, int]] | None = None,
         size: tuple[int, int] | None = None,
-    ) -> AsyncIterator[values.Output | values.Exit]:
+    ) -> AsyncGenerator[values.Output | values.Exit]:
         """Output as it comes, then exactly one Exit.
 
         `size` (columns, rows) asks for a terminal. `stdin` yields input and new window sizes; its end closes the
@@ -338,7 +338,7 @@ class Gateway:
             raise
         return [mapping.observed(one) for one in answer.denials]
 
-    async def watch_inbox(self, sandbox: str = "") -> AsyncIterator[values.InboxEvent]:
+    async def watch_inbox(self, sandbox: str = "") -> AsyncGenerator[values.InboxEvent]:
         request = review_api.WatchInboxRequest(workspace_scope=self._scope, sandbox=sandbox)
         async for event in self._transport.stream(REVIEW, "WatchInbox", request, review_api.InboxEvent):
             yield mapping.inbox_event(event)
@@ -426,7 +426,7 @@ class Gateway:
         since: datetime.datetime | None = None,
         sources: Sequence[str] = (),
         level: str = "",
-    ) -> AsyncIterator[values.LogLine | str]:
+    ) -> AsyncGenerator[values.LogLine | str]:
         """The last lines, then new ones as they come; a text is the gateway's warning about a gap."""
         request = api.WatchSandboxRequest(
             workspace_scope=self._scope,

@@ -72,7 +72,8 @@ class Transport:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 while state is not grpc.ChannelConnectivity.READY:
                     if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
-                        raise UnreachableError(self.registration.name, self.registration.endpoint)
+                        why = await _why(self.registration)
+                        raise UnreachableError(self.registration.name, self.registration.endpoint, why)
                     await self._channel.wait_for_state_change(state)
                     state = self._channel.get_state()
         except TimeoutError:
@@ -139,6 +140,20 @@ async def _translate(awaitable: Awaitable[T]) -> T:
         return await awaitable
     except grpc.aio.AioRpcError as error:
         raise GatewayError(error.code().name, error.details() or "") from None
+
+
+async def _why(registration: Registration) -> str:
+    """gRPC does not say why a connection failed: find out whether it was the network or the trust."""
+    try:
+        _, writer = await asyncio.open_connection(registration.host, registration.port)
+    except OSError as error:
+        return os.strerror(error.errno).lower() if error.errno else str(error)
+    writer.close()
+    return (
+        "the TLS handshake failed: wrong certificate authority or client certificate"
+        if registration.secure
+        else "it does not speak gRPC"
+    )
 
 
 def _pin(registration: Registration) -> tuple[bytes, str]:

@@ -50,6 +50,8 @@ _RECORDS = 65536
 _IMAGES = 65536
 """Distinct image files over the life of a sandbox; one more is not hashed, and so denied."""
 _MAX_IMAGE_BYTES = 1 << 30
+_QUEUED = 4096
+"""More records than the stream can hold, so what is not among so many was never sent."""
 _MAX_DESCRIPTORS = 128
 _MAX_RECORD = 1 << 18
 """Bytes; more than a default socket buffer can carry."""
@@ -111,9 +113,10 @@ class ConnectionIdentity:
         if self._socket is None:
             return await self._judge(await self._scan(inode))
         known = self._records.get(cookie)
-        if known is None:
-            self._take(None)  # sent before connect() returned, so it is here or it never was
-            known = self._records.get(cookie)
+        for _ in range(_QUEUED):
+            if known is not None or not self._take(1):
+                break
+            known = self._records.get(cookie)  # sent before connect() returned: it is here or it never was
         if known is None:
             raise IdentityError("nobody was seen making this connection")
         return known if isinstance(known, Identity) else await self._judge(known)
@@ -154,22 +157,24 @@ class ConnectionIdentity:
         except OSError as error:
             raise IdentityError(f"cannot hash {path}: {error.strerror or error}") from error
 
-    def _take(self, limit: int | None = _BATCH) -> None:
+    def _take(self, limit: int = _BATCH) -> int:
+        """Take up to `limit` records; returns how many there were."""
         assert self._socket is not None
         taken = 0
-        while limit is None or taken < limit:
+        while taken < limit:
             try:
                 size, fds, cut = channel.receive_raw(self._socket, self._buffer, _MAX_DESCRIPTORS, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return
+                return taken
             except OSError:
                 size, fds, cut = 0, [], False
             if not size:
                 if self._loop is not None:
                     self._loop.remove_reader(self._socket.fileno())
-                return
+                return taken
             taken += 1
             self._remember(bytes(memoryview(self._buffer)[:size]), fds, cut=cut)
+        return taken
 
     def _remember(self, data: bytes, fds: list[int], *, cut: bool) -> None:
         if cut:

@@ -92,7 +92,7 @@ def main(spec: SupervisorSpec, control: socket.socket) -> int:
 
 def _harden() -> None:
     """This process holds keys: no core dumps, no reading of its memory by others of the same user."""
-    syscalls.set_process_name("osh-supervisor")
+    syscalls.set_process_name("openshell-super")
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o022)

@@ -139,7 +139,7 @@ class Client:
         self.socket.sendall(data if isinstance(data, bytes) else data.replace("\n", "\r\n").encode())
 
     def receive(self) -> bytes:
-        data = self.socket.recv(65536)
+        data = self.socket.recv(1 << 20)
         self.buffer += data
         return data
 

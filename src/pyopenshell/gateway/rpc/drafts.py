@@ -29,7 +29,7 @@ class DraftService:
     store: Store
     inbox: Inbox
 
-    async def SubmitPolicyAnalysis(  # noqa: N802
+    async def SubmitPolicyAnalysis(
         self, request: openshell_pb2.SubmitPolicyAnalysisRequest, caller: Caller
     ) -> openshell_pb2.SubmitPolicyAnalysisResponse:
         if not request.name:
@@ -39,14 +39,14 @@ class DraftService:
         )
         return await self.inbox.submit(record.id, request)
 
-    async def GetDraftPolicy(  # noqa: N802
+    async def GetDraftPolicy(
         self, request: openshell_pb2.GetDraftPolicyRequest, caller: Caller
     ) -> openshell_pb2.GetDraftPolicyResponse:
         sandbox_id = await self._sandbox(request, caller)
         # A sandbox asks for the fate of its proposals; whole policies are for reviewers.
         return await self.inbox.list(sandbox_id, request.status_filter, bodies=not caller.is_sandbox)
 
-    async def ApproveDraftChunk(  # noqa: N802
+    async def ApproveDraftChunk(
         self, request: openshell_pb2.ApproveDraftChunkRequest, caller: Caller
     ) -> openshell_pb2.ApproveDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
@@ -55,14 +55,14 @@ class DraftService:
         )
         return openshell_pb2.ApproveDraftChunkResponse(policy_version=applied.version, policy_hash=applied.hash)
 
-    async def RejectDraftChunk(  # noqa: N802
+    async def RejectDraftChunk(
         self, request: openshell_pb2.RejectDraftChunkRequest, caller: Caller
     ) -> openshell_pb2.RejectDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
         await self.inbox.reject(sandbox_id, _chunk_id(request.chunk_id), request.reason, caller.user.subject)
         return openshell_pb2.RejectDraftChunkResponse()
 
-    async def ApproveAllDraftChunks(  # noqa: N802
+    async def ApproveAllDraftChunks(
         self, request: openshell_pb2.ApproveAllDraftChunksRequest, caller: Caller
     ) -> openshell_pb2.ApproveAllDraftChunksResponse:
         sandbox_id = await self._sandbox(request, caller)
@@ -79,7 +79,7 @@ class DraftService:
             chunks_skipped=bulk.skipped,
         )
 
-    async def EditDraftChunk(  # noqa: N802
+    async def EditDraftChunk(
         self, request: openshell_pb2.EditDraftChunkRequest, caller: Caller
     ) -> openshell_pb2.EditDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
@@ -87,21 +87,21 @@ class DraftService:
         await self.inbox.edit(sandbox_id, _chunk_id(request.chunk_id), rule, caller.user.subject)
         return openshell_pb2.EditDraftChunkResponse()
 
-    async def UndoDraftChunk(  # noqa: N802
+    async def UndoDraftChunk(
         self, request: openshell_pb2.UndoDraftChunkRequest, caller: Caller
     ) -> openshell_pb2.UndoDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
         applied = await self.inbox.undo(sandbox_id, _chunk_id(request.chunk_id), caller.user.subject)
         return openshell_pb2.UndoDraftChunkResponse(policy_version=applied.version, policy_hash=applied.hash)
 
-    async def ClearDraftChunks(  # noqa: N802
+    async def ClearDraftChunks(
         self, request: openshell_pb2.ClearDraftChunksRequest, caller: Caller
     ) -> openshell_pb2.ClearDraftChunksResponse:
         sandbox_id = await self._sandbox(request, caller)
         cleared = await self.inbox.clear(sandbox_id, caller.user.subject)
         return openshell_pb2.ClearDraftChunksResponse(chunks_cleared=cleared)
 
-    async def GetDraftHistory(  # noqa: N802
+    async def GetDraftHistory(
         self, request: openshell_pb2.GetDraftHistoryRequest, caller: Caller
     ) -> openshell_pb2.GetDraftHistoryResponse:
         events = await self.inbox.history(await self._sandbox(request, caller))

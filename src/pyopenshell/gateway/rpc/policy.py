@@ -49,7 +49,7 @@ class PolicyService:
     inbox: Inbox
     trail: Trail
 
-    async def UpdateConfig(self, request: UpdateRequest, caller: Caller) -> UpdateResponse:  # noqa: N802
+    async def UpdateConfig(self, request: UpdateRequest, caller: Caller) -> UpdateResponse:
         _one_of(request)
         if caller.is_sandbox:
             return await self._sync(request, caller)
@@ -61,7 +61,7 @@ class PolicyService:
         await self.inbox.refresh(sandbox_id)
         return response
 
-    async def GetSandboxConfig(  # noqa: N802
+    async def GetSandboxConfig(
         self, request: sandbox_pb2.GetSandboxConfigRequest, caller: Caller
     ) -> sandbox_pb2.GetSandboxConfigResponse:
         def read(tx: sa.Connection) -> sandbox_pb2.SandboxConfigSnapshot:
@@ -70,12 +70,12 @@ class PolicyService:
 
         return to_response(await self.store.run(read))
 
-    async def GetGatewayConfig(  # noqa: N802
+    async def GetGatewayConfig(
         self, request: sandbox_pb2.GetGatewayConfigRequest, caller: Caller
     ) -> sandbox_pb2.GetGatewayConfigResponse:
         return await self.settings.gateway_config()
 
-    async def GetSandboxPolicyStatus(  # noqa: N802
+    async def GetSandboxPolicyStatus(
         self, request: openshell_pb2.GetSandboxPolicyStatusRequest, caller: Caller
     ) -> openshell_pb2.GetSandboxPolicyStatusResponse:
         where = await self._scope(request, caller)
@@ -84,7 +84,7 @@ class PolicyService:
             revision=revision.to_proto(body=True), active_version=active
         )
 
-    async def ListSandboxPolicies(  # noqa: N802
+    async def ListSandboxPolicies(
         self, request: openshell_pb2.ListSandboxPoliciesRequest, caller: Caller
     ) -> openshell_pb2.ListSandboxPoliciesResponse:
         size = pages.page_size(request.page_size)

@@ -22,12 +22,12 @@ class ProposalService:
     bus: Bus
     inbox: Inbox
 
-    async def GetProposal(  # noqa: N802
+    async def GetProposal(
         self, request: pyopenshell_pb2.GetProposalRequest, caller: Caller
     ) -> pyopenshell_pb2.ProposalState:
         return await self.inbox.state(caller.sandbox_id, request.chunk_id)
 
-    async def WatchProposals(  # noqa: N802
+    async def WatchProposals(
         self, request: pyopenshell_pb2.WatchProposalsRequest, caller: Caller
     ) -> AsyncIterator[pyopenshell_pb2.ProposalState]:
         sandbox_id = caller.sandbox_id

@@ -22,20 +22,20 @@ class ReviewService:
     inbox: Inbox
     operator: Callable[[], pyopenshell_pb2.GetOperatorStatusResponse]
 
-    async def ListChunkReviews(  # noqa: N802
+    async def ListChunkReviews(
         self, request: pyopenshell_pb2.ListChunkReviewsRequest, caller: Caller
     ) -> pyopenshell_pb2.ListChunkReviewsResponse:
         record = await self.store.run(lambda tx: scope.sandbox(tx, request.workspace_scope, request.sandbox, caller))
         reviews = await self.inbox.reviews(record.id, list(request.chunk_ids))
         return pyopenshell_pb2.ListChunkReviewsResponse(reviews=reviews)
 
-    async def ListObservedDenials(  # noqa: N802
+    async def ListObservedDenials(
         self, request: pyopenshell_pb2.ListObservedDenialsRequest, caller: Caller
     ) -> pyopenshell_pb2.ListObservedDenialsResponse:
         record = await self.store.run(lambda tx: scope.sandbox(tx, request.workspace_scope, request.sandbox, caller))
         return pyopenshell_pb2.ListObservedDenialsResponse(denials=await self.inbox.observed(record.id))
 
-    async def WatchInbox(  # noqa: N802
+    async def WatchInbox(
         self, request: pyopenshell_pb2.WatchInboxRequest, caller: Caller
     ) -> AsyncIterator[pyopenshell_pb2.InboxEvent]:
         """Pending chunks, `synced`, then changes. A reader that is too slow gets what is pending and `synced` again."""
@@ -59,7 +59,7 @@ class ReviewService:
                 elif _wanted(message.payload, workspace, sandbox_id):
                     yield message.payload
 
-    async def GetOperatorStatus(  # noqa: N802
+    async def GetOperatorStatus(
         self, request: pyopenshell_pb2.GetOperatorStatusRequest, caller: Caller
     ) -> pyopenshell_pb2.GetOperatorStatusResponse:
         return self.operator()
