@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import functools
 import json
 import pathlib
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
@@ -73,13 +73,18 @@ async def approve_to_wait(gateway: Gateway, rounds: int) -> tuple[list[float], l
         chunk = next(c for c in (await gateway.draft("bench")).chunks if c.id == chunk_id)
         await sh(gateway, "bench", "true")  # the waiting curl has been scheduled by now
         started = clock()
-        call = asyncio.ensure_future(gateway.approve("bench", chunk_id, chunk.review_token))
-        call.add_done_callback(functools.partial(lambda since, _: calls.append(clock() - since), started))
+        call = asyncio.ensure_future(_timed(gateway.approve("bench", chunk_id, chunk.review_token)))
         state = json.loads(await anext(lines))
         waits.append(clock() - started)
         assert state["policy_reloaded"] is True, state
-        await call
+        calls.append(await call)
     return waits, calls
+
+
+async def _timed(call: Awaitable[object]) -> float:
+    started = clock()
+    await call
+    return clock() - started
 
 
 async def execs(gateway: Gateway, rounds: int) -> list[float]:
