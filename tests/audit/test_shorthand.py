@@ -143,3 +143,9 @@ def test_an_executable_path_cannot_forge_fields(path: str) -> None:
     )
     assert match
     assert "[" not in match[1]
+
+
+@given(st.text(alphabet="ab]: [\t\n\r\u00a0"))
+def test_a_reason_cannot_start_another_field(text: str) -> None:
+    event = NetworkEvent("OPEN", Severity.MEDIUM, Action.DENIED, "h", 1, policy="-", engine="opa", reason=f"x{text}y")
+    assert shorthand(event).count("] [") == 1, "between policy and reason, nowhere else"

@@ -88,7 +88,8 @@ async def test_gateway_killed_sandbox_stays_closed_and_decisions_survive() -> No
             await sh(
                 gateway,
                 "survivor",
-                f"(while :; do timeout 10 curl -sS -o /dev/null -w '%{{http_code}}\\n' -X PUT -d x https://{HOST}/never; done "
+                "(while :; do timeout 10 curl -sS -o /dev/null -w '%{http_code}\\n' "
+                f"-X PUT -d x https://{HOST}/never; done "
                 "> /sandbox/codes 2>/dev/null) >/dev/null 2>&1 & disown",
             )
         status = json.loads(home.cli("gateway", "status", "-o", "json").out)

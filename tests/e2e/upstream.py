@@ -159,7 +159,8 @@ async def _exchange(upstream: Upstream, reader: asyncio.StreamReader, writer: as
         status, answer = b"201 Created", b'{"created":true}\n'
     elif path in upstream.files:
         answer = upstream.files[path]
-    writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(answer)))
+    kind = b"text/html" if path.endswith("/") else b"application/octet-stream"
+    writer.write(b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (status, kind, len(answer)))
     if method != "HEAD":
         writer.write(answer)
     await writer.drain()

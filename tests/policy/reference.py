@@ -129,6 +129,8 @@ def scope(endpoint: Endpoint) -> str:
 def specificity(text: str) -> int:
     while "/**/**" in text:  # one pattern, two spellings
         text = text.replace("/**/**", "/**")
+    if text.endswith("/**/*"):  # and a third: the last `*` may be empty
+        text = text.removesuffix("/*")
     return 0 if text in ("**", "/**") else sum(1 for c in text if c != "*")
 
 

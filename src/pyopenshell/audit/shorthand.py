@@ -101,19 +101,19 @@ def _network(event: NetworkEvent) -> str:
         f"[denial:{field(event.denial_id)}]" if event.denial_id else "",
     ]
     if event.message and not denied:
-        parts.append(f"[msg:{shorten(one_line(event.message), MESSAGE_LIMIT)}]")
+        parts.append(f"[msg:{shorten(_prose(event.message), MESSAGE_LIMIT)}]")
     return _join(parts)
 
 
 def _config(event: ConfigEvent) -> str:
-    parts = [f"CONFIG:{event.state}", _SEVERITY[event.severity], one_line(event.message)]
+    parts = [f"CONFIG:{event.state}", _SEVERITY[event.severity], _prose(event.message)]
     if event.fields:
         parts.append("[" + " ".join(f"{field(k)}:{field(v)}" for k, v in event.fields) + "]")
     return _join(parts)
 
 
 def _finding(event: FindingEvent) -> str:
-    title = shorten(one_line(event.title), MESSAGE_LIMIT).replace('"', "'")
+    title = shorten(_prose(event.title), MESSAGE_LIMIT).replace('"', "'")
     evidence = "".join(f" {field(k)}:{field(v)}" for k, v in event.evidence)
     parts = [
         f"FINDING:{event.disposition}",
@@ -130,7 +130,7 @@ def _process(event: ProcessEvent) -> str:
     if event.exit_code is not None:
         parts.append(f"[exit:{event.exit_code}]")
     if event.command:
-        parts.append(f"[cmd:{shorten(one_line(event.command), REASON_LIMIT)}]")
+        parts.append(f"[cmd:{shorten(_prose(event.command), REASON_LIMIT)}]")
     return _join(parts)
 
 
@@ -151,4 +151,9 @@ def _rule(policy: str, engine: str) -> str:
 
 
 def _reason(text: str) -> str:
-    return f"[reason:{shorten(one_line(text), REASON_LIMIT)}]"
+    return f"[reason:{shorten(_prose(text), REASON_LIMIT)}]"
+
+
+def _prose(text: str) -> str:
+    """A sentence: brackets and blanks stay readable, but "] [", which ends one field and starts the next, does not."""
+    return one_line(text).replace("] [", "]\\x20[")

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from pyopenshell.audit.text import field
 from pyopenshell.gateway.clock import to_timestamp
 from pyopenshell.gateway.errors import not_found
 from pyopenshell.gateway.revisions import decode, encode, hash_of
@@ -344,7 +345,7 @@ def summary(rule: Rule) -> str:
     endpoint = rule.endpoints[0]
     text = f"{endpoint.host}:{endpoint.ports[0]}"
     if endpoint.rules:
-        text += f" {endpoint.rules[0].method or '*'} {endpoint.rules[0].path or '*'}"
+        text += f" {endpoint.rules[0].method or '*'} {field(endpoint.rules[0].path) or '*'}"
     if rule.binaries:
-        text += f" by {rule.binaries[0]}"
+        text += f" by {field(rule.binaries[0])}"
     return text

@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from pyopenshell.policy.coverage import host_overlaps, path_overlaps
-from pyopenshell.policy.grants import EVERYWHERE
+from pyopenshell.policy.globs import path_pattern
+from pyopenshell.policy.grants import EVERYWHERE, specificity
 from pyopenshell.policy.model import Endpoint, Policy
 from pyopenshell.policy.problems import Problem, Where, problem, shown
 
@@ -171,5 +172,4 @@ def _difference(one: Endpoint, other: Endpoint) -> str:
 
 
 def _specificity(endpoint: Endpoint) -> int:
-    """Characters of the path selector that are not wildcards; no selector and `/**` are 0 (proof.md 2.2)."""
-    return 0 if endpoint.path in ("", "**", "/**") else sum(1 for c in endpoint.path if c != "*")
+    return specificity(path_pattern(endpoint.path or EVERYWHERE)[0])

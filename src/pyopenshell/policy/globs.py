@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 
 from pyopenshell.policy.paths import encode_literal
 
@@ -28,6 +29,9 @@ FRESH = "\ue000"
 """A character that no pattern and no canonical request may contain: proof uses it for "anything else"."""
 
 _FORBIDDEN = frozenset("{}\\")
+
+# Segments that are literals already in their canonical spelling: most of all there are, so they skip the scanner.
+_PLAIN = re.compile(r"[A-Za-z0-9._~!$&'()+,=:@-]*").fullmatch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -197,6 +201,8 @@ def _scan_class(text: str, start: int) -> tuple[CharSet, int]:
 def _token(segment: str, *, last: bool, encode: bool) -> Token:
     if segment == "*":
         return (ANYE if last else ANY, None)
+    if _PLAIN(segment):
+        return (L, segment)
     items = _scan(segment, encode=encode)
     if all(item is not None and not item.negated and len(item.chars) == 1 for item in items):
         return (L, "".join(next(iter(item.chars)) for item in items if item is not None))

@@ -30,6 +30,14 @@ def is_raw(endpoint: Endpoint) -> bool:
     return endpoint.protocol in RAW_PROTOCOLS or endpoint.tls == "skip"
 
 
+def specificity(scope: str) -> int:
+    """How specific an endpoint's path is: the characters of its canonical spelling that are not `*`, 0 for `/**`.
+
+    Canonical, because `/**/*` and `/**` are the same paths and must weigh the same (proof.md 2.2).
+    """
+    return 0 if scope == EVERYWHERE else sum(1 for c in scope if c != "*")
+
+
 class Kind(enum.Enum):
     ALLOW = "allow"
     DENY = "deny"
@@ -50,7 +58,7 @@ class Inspection:
         self.endpoint = endpoint
         self.scope, self.tokens = path_pattern(endpoint.path or EVERYWHERE)
         self.trivial = self.scope == EVERYWHERE
-        self.specificity = 0 if self.trivial else sum(1 for c in self.scope if c != "*")
+        self.specificity = specificity(self.scope)
         self.supported = endpoint.protocol == "rest"
         self.audit = endpoint.enforcement != "enforce" and self.supported
         self.slash = endpoint.allow_encoded_slash
@@ -118,6 +126,9 @@ def _fold(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
 Source = tuple[str, Endpoint]
 """(rule key, endpoint)."""
 
+GrantKey = tuple[tuple[str, ...], str, int]
+"""(sorted binaries, canonical host pattern, port)."""
+
 
 class Grant:
     """All endpoints that share (binaries, host pattern, port). Immutable once built, shared between engines."""
@@ -161,6 +172,10 @@ class Grant:
     @property
     def inspected(self) -> bool:
         return bool(self.inspections)
+
+    @property
+    def place(self) -> GrantKey:
+        return self.binaries, self.host, self.port
 
     def _add(self, key: str, endpoint: Endpoint) -> None:
         if is_raw(endpoint):

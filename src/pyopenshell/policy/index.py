@@ -5,16 +5,13 @@ Decides L4 membership only. Proof asks the same index as enforcement. Knows noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pyopenshell.policy.globs import binary_pattern
-from pyopenshell.policy.grants import Grant, Source
+from pyopenshell.policy.grants import Grant, GrantKey, Source
 from pyopenshell.policy.hosts import host_pattern, host_tokens, host_word, is_ip_literal
-from pyopenshell.policy.model import Policy
+from pyopenshell.policy.model import Policy, Rule
 from pyopenshell.policy.tries import Trie, lookup
-
-GrantKey = tuple[tuple[str, ...], str, int]
-"""(sorted binaries, canonical host pattern, port)."""
 
 _MAX_MEMO = 4096
 
@@ -22,11 +19,12 @@ _MAX_MEMO = 4096
 class PortIndex:
     """Grants of one port: by exact host, by wildcard, and those without a host (`allowed_ips` only)."""
 
-    __slots__ = ("exact", "hostless", "wild")
+    __slots__ = ("exact", "hostless", "wild", "wild_grants")
 
     def __init__(self) -> None:
         self.exact: dict[str, list[Grant]] = {}
         self.wild: Trie[Grant] = Trie()
+        self.wild_grants: dict[GrantKey, Grant] = {}
         self.hostless: list[Grant] = []
 
     def add(self, grant: Grant) -> None:
@@ -34,8 +32,34 @@ class PortIndex:
             self.hostless.append(grant)
         elif "*" in grant.host:
             self.wild.add(host_tokens(grant.host), grant)
+            self.wild_grants[grant.place] = grant
         else:
             self.exact.setdefault(grant.host, []).append(grant)
+
+    def changed(self, changes: Mapping[GrantKey, Grant | None]) -> PortIndex:
+        """A copy with some grants of this port replaced, added, or (None) removed; what is untouched is shared."""
+        out = PortIndex()
+        out.exact = dict(self.exact)
+        wild = {key: grant for key, grant in changes.items() if "*" in key[1]}
+        if wild:
+            for grant in _merged(self.wild_grants, wild).values():
+                out.add(grant)
+        else:
+            out.wild, out.wild_grants = self.wild, self.wild_grants
+        hostless = {key: grant for key, grant in changes.items() if not key[1]}
+        out.hostless = list(_merged({g.place: g for g in self.hostless}, hostless).values())
+        for host in {key[1] for key in changes if key[1] and "*" not in key[1]}:
+            here = {key: grant for key, grant in changes.items() if key[1] == host}
+            found = list(_merged({g.place: g for g in self.exact.get(host, ())}, here).values())
+            if found:
+                out.exact[host] = found
+            else:
+                out.exact.pop(host, None)
+        return out
+
+    @property
+    def empty(self) -> bool:
+        return not (self.exact or self.wild_grants or self.hostless)
 
     def at(self, host: str) -> list[Grant]:
         """Grants whose host pattern matches a canonical host. Wildcards never match addresses."""
@@ -45,47 +69,117 @@ class PortIndex:
         return found + self.hostless
 
 
+def _merged(have: Mapping[GrantKey, Grant], changes: Mapping[GrantKey, Grant | None]) -> dict[GrantKey, Grant]:
+    return {key: grant for key, grant in {**have, **changes}.items() if grant is not None}
+
+
+class BinaryIndex:
+    """Which binary patterns of a policy one executable matches. Shared by all engines with the same patterns."""
+
+    __slots__ = ("_exact", "_globs", "_memo", "patterns")
+
+    def __init__(self, patterns: frozenset[str]) -> None:
+        self.patterns = patterns
+        self._globs: Trie[str] = Trie()
+        self._exact: set[str] = set()
+        self._memo: dict[str, frozenset[str]] = {}
+        for pattern in sorted(patterns):
+            tokens = binary_pattern(pattern)  # raises for a relative path
+            if tokens is None:
+                self._exact.add(pattern)
+            else:
+                self._globs.add(tokens, pattern)
+
+    def of(self, path: str) -> frozenset[str]:
+        found = self._memo.get(path)
+        if found is None:
+            names = {path} if path in self._exact else set()
+            if not self._globs.empty and path.startswith("/"):
+                names.update(lookup([self._globs.root], path[1:].split("/")))
+            found = frozenset(names)
+            if len(self._memo) >= _MAX_MEMO:
+                self._memo.clear()
+            self._memo[path] = found
+        return found
+
+
 class GrantIndex:
     """All grants of a policy. `reuse` shares unchanged grants by identity, so that work costs the size of the change.
 
     Raises ValueError for patterns that cannot mean what they say; `policy.validate` reports the same with positions.
     """
 
-    __slots__ = ("_binaries_of", "_exact_binaries", "_glob_binaries", "grants", "patterns", "ports")
+    __slots__ = ("_binaries", "_scopes", "grants", "ports", "rules")
 
     def __init__(self, policy: Policy, reuse: GrantIndex | None = None) -> None:
-        old = reuse.grants if reuse is not None else {}
-        self.grants: dict[GrantKey, Grant] = {}
-        self.ports: dict[int, PortIndex] = {}
-        for key, sources in _grouped(policy).items():
+        self.rules = policy.rules
+        self.grants: dict[GrantKey, Grant]
+        self.ports: dict[int, PortIndex]
+        self._scopes: dict[tuple[str, ...], int]
+        """How many grants have each set of binaries."""
+        self._binaries: BinaryIndex
+        window = _window(reuse.rules, policy.rules) if reuse is not None else None
+        if reuse is not None and window is not None:
+            self._patch(reuse, *window)
+        else:
+            self._build(reuse.grants if reuse is not None else {})
+
+    def _build(self, old: Mapping[GrantKey, Grant]) -> None:
+        self.grants, self.ports, self._scopes = {}, {}, {}
+        for key, sources in _grouped(self.rules).items():
             known = old.get(key)
             if known is None or known.sources != sources:
                 known = Grant(*key, sources)
             self.grants[key] = known
             self.ports.setdefault(known.port, PortIndex()).add(known)
-        self.patterns = frozenset(binary for binaries, _, _ in self.grants for binary in binaries)
-        self._glob_binaries: Trie[str] = Trie()
-        self._exact_binaries: set[str] = set()
-        for pattern in sorted(self.patterns):
-            tokens = binary_pattern(pattern)  # raises for a relative path
-            if tokens is None:
-                self._exact_binaries.add(pattern)
+            self._scopes[known.binaries] = self._scopes.get(known.binaries, 0) + 1
+        self._binaries = BinaryIndex(self._patterns())
+
+    def _patterns(self) -> frozenset[str]:
+        return frozenset(binary for binaries in self._scopes for binary in binaries)
+
+    def _patch(self, old: GrantIndex, start: int, old_end: int, new_end: int) -> None:
+        """Only rules [start:old_end] of the old policy became rules [start:new_end] of this one."""
+        earlier = {rule.key for rule in self.rules[:start]}
+        gone = {rule.key for rule in old.rules[start:old_end]}
+        fresh = _grouped(self.rules[start:new_end])
+        changes: dict[GrantKey, Grant | None] = {}
+        for key in dict.fromkeys((*_grouped(old.rules[start:old_end]), *fresh)):
+            known = old.grants.get(key)
+            had = known.sources if known is not None else ()
+            before = tuple(source for source in had if source[0] in earlier)
+            after = tuple(source for source in had if source[0] not in earlier and source[0] not in gone)
+            sources = (*before, *fresh.get(key, ()), *after)
+            if known is None or known.sources != sources:
+                changes[key] = Grant(*key, sources) if sources else None
+        self.grants = dict(old.grants)
+        self.ports = dict(old.ports)
+        self._scopes = dict(old._scopes)
+        for key, grant in changes.items():
+            before_count = self._scopes.get(key[0], 0) - (key in self.grants)
+            if grant is None:
+                del self.grants[key]
             else:
-                self._glob_binaries.add(tokens, pattern)
-        self._binaries_of: dict[str, frozenset[str]] = {}
+                self.grants[key] = grant
+            self._scopes[key[0]] = before_count + (grant is not None)
+        for port in {key[2] for key in changes}:
+            here = {key: grant for key, grant in changes.items() if key[2] == port}
+            self.ports[port] = self.ports.get(port, PortIndex()).changed(here)
+            if self.ports[port].empty:
+                del self.ports[port]
+        for binaries in [binaries for binaries in {key[0] for key in changes} if not self._scopes[binaries]]:
+            del self._scopes[binaries]
+        same = self._scopes.keys() == old._scopes.keys()
+        self._binaries = old._binaries if same else BinaryIndex(self._patterns())
+
+    @property
+    def patterns(self) -> frozenset[str]:
+        """Every binary pattern of the policy."""
+        return self._binaries.patterns
 
     def binaries_of(self, path: str) -> frozenset[str]:
         """The binary patterns of the policy that one executable matches."""
-        found = self._binaries_of.get(path)
-        if found is None:
-            names = {path} if path in self._exact_binaries else set()
-            if not self._glob_binaries.empty and path.startswith("/"):
-                names.update(lookup([self._glob_binaries.root], path[1:].split("/")))
-            found = frozenset(names)
-            if len(self._binaries_of) >= _MAX_MEMO:
-                self._binaries_of.clear()
-            self._binaries_of[path] = found
-        return found
+        return self._binaries.of(path)
 
     def at_host(self, host: str, port: int) -> list[Grant]:
         """Grants for a canonical host and port, whoever asks."""
@@ -106,9 +200,25 @@ class GrantIndex:
         yield from dict.fromkeys(host for _, host, _ in self.grants if host)
 
 
-def _grouped(policy: Policy) -> dict[GrantKey, tuple[Source, ...]]:
+def _window(old: Sequence[Rule], new: Sequence[Rule]) -> tuple[int, int, int] | None:
+    """(start, end in old, end in new) of the only stretch of rules that changed; None where regrouping is simpler.
+
+    By identity: a policy that was edited shares its other rules, one that was read anew shares none.
+    """
+    shorter = min(len(old), len(new))
+    start = next((i for i in range(shorter) if old[i] is not new[i]), shorter)
+    same = next((i for i in range(shorter - start) if old[-1 - i] is not new[-1 - i]), shorter - start)
+    old_end, new_end = len(old) - same, len(new) - same
+    if (old_end - start) + (new_end - start) > max(len(new) // 4, 8):
+        return None
+    if any(len({rule.key for rule in rules}) != len(rules) for rules in (old, new)):
+        return None  # which rule a grant came from is told by its key
+    return start, old_end, new_end
+
+
+def _grouped(rules: Iterable[Rule]) -> dict[GrantKey, tuple[Source, ...]]:
     groups: dict[GrantKey, list[Source]] = {}
-    for rule in policy.rules:
+    for rule in rules:
         binaries = tuple(sorted(set(rule.binaries)))
         if not binaries:
             continue  # an empty list matches nothing (design, section 1)

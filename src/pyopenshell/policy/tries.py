@@ -53,7 +53,7 @@ class Trie(Generic[P]):
 def _child(node: Node[P], kind: int, value: str | Glob | None) -> Node[P]:
     if kind == L:
         assert isinstance(value, str)
-        return node.lit.setdefault(value, Node()) if value not in node.lit else node.lit[value]
+        return node.lit.get(value) or node.lit.setdefault(value, Node())
     if kind == ANY:
         node.any = node.any or Node()
         return node.any
@@ -67,11 +67,11 @@ def _child(node: Node[P], kind: int, value: str | Glob | None) -> Node[P]:
         assert isinstance(value, str)
         if node.fold is None:
             node.fold = {}
-        return node.fold.setdefault(value, Node())
+        return node.fold.get(value) or node.fold.setdefault(value, Node())
     assert isinstance(value, Glob)
     if node.globs is None:
         node.globs = {}
-    return node.globs.setdefault(value, Node())
+    return node.globs.get(value) or node.globs.setdefault(value, Node())
 
 
 States = dict[Node[P], None]

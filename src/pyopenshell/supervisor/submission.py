@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyopenshell.audit.text import field
 from pyopenshell.policy.merge import AddRule
 from pyopenshell.policy.model import Rule
 from pyopenshell.policy.proposal import Proposal
@@ -32,18 +33,21 @@ def summaries(proposal: Proposal, reply: pb.SubmitPolicyAnalysisResponse) -> lis
 
 
 def summary(rule: Rule) -> str:
-    """`host:port[ METHOD path][ by <binary>]`, of the first of each; how many more there are is said."""
+    """`host:port[ METHOD path][ by <binary>]`, of the first of each; how many more there are is said.
+
+    It stands in a log line: blanks in an agent's path or file name are spelled out, so that none looks like a field.
+    """
     endpoint = rule.endpoints[0]
     text = f"{endpoint.host}:{','.join(map(str, endpoint.ports))}"
     if endpoint.rules:
         first = endpoint.rules[0]
-        text += f" {first.method} {first.path}".rstrip()
+        text += f" {first.method} {field(first.path)}".rstrip()
         text += _more(len(endpoint.rules))
     elif endpoint.access:
         text += f" access={endpoint.access}"
     text += _more(len(rule.endpoints), "endpoint")
     if rule.binaries:
-        text += f" by {rule.binaries[0]}" + _more(len(rule.binaries))
+        text += f" by {field(rule.binaries[0])}" + _more(len(rule.binaries))
     return text
 
 

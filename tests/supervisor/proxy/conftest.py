@@ -31,3 +31,10 @@ async def plain_upstream() -> AsyncIterator[Upstream]:
     await upstream.start(None)
     yield upstream
     await upstream.stop()
+
+
+@pytest.fixture(autouse=True)
+async def _stop_upstreams() -> AsyncIterator[None]:
+    yield
+    for upstream in list(Upstream.running):
+        await upstream.stop()

@@ -11,7 +11,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pyopenshell.audit.events import Event, FindingEvent, HttpEvent, NetworkEvent
 from pyopenshell.audit.shorthand import shorthand
@@ -207,7 +207,9 @@ class Client:
         if not verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        self.socket = context.wrap_socket(self.socket, server_hostname=sni if sni is not None else host)
+        self.socket = context.wrap_socket(
+            self.socket, server_hostname=sni if sni is not None else host, suppress_ragged_eofs=False
+        )
 
     def closed(self) -> bool:
         """Whether the proxy ends the connection (it waits for that)."""
@@ -232,17 +234,24 @@ class Upstream:
         self._writers: set[asyncio.StreamWriter] = set()
         self.address = ""
 
+    running: ClassVar[list[Upstream]] = []
+
     async def start(self, host: str | None) -> None:
+        self.running.append(self)
         context = UPSTREAM_CA.context(host) if host else None
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
-        self.address = "127.0.0.1:%d" % self._server.sockets[0].getsockname()[1]
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
+        """Idempotent; the fixture in conftest calls it for whatever a failed test left."""
+        if self._server is None:
+            return
+        self.running.remove(self)
+        server, self._server = self._server, None
+        server.close()
         for writer in list(self._writers):
             writer.transport.abort()
-        await self._server.wait_closed()
+        await server.wait_closed()
 
     def drop_all(self) -> None:
         for writer in list(self._writers):

@@ -13,24 +13,69 @@ from pyopenshell.supervisor.proxy.destination import Class, classify, parse
 from tests.supervisor.proxy.rig import Client, Response, Upstream, raw, rest, rig, rule
 
 BLOCKED = [
-    "0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "169.254.169.254", "169.254.1.1", "224.0.0.1", "239.255.255.250",
-    "240.0.0.1", "255.255.255.255", "168.63.129.16", "100.100.100.200", "192.0.0.192",
-    "::", "::1", "fe80::1", "fec0::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "::8.8.8.8",
-    "64:ff9b::127.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::", "2002:808:808::", "2001:0:1::1",
-    "fd00:ec2::254", "fd20:ce::254", "100::1", "4000::1", "5f00::1",
-]  # fmt: skip
+    "0.0.0.0",
+    "0.1.2.3",
+    "127.0.0.1",
+    "127.255.255.254",
+    "169.254.169.254",
+    "169.254.1.1",
+    "224.0.0.1",
+    "239.255.255.250",
+    "240.0.0.1",
+    "255.255.255.255",
+    "168.63.129.16",
+    "100.100.100.200",
+    "192.0.0.192",
+    "::",
+    "::1",
+    "fe80::1",
+    "fec0::1",
+    "ff02::1",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "::127.0.0.1",
+    "::8.8.8.8",
+    "64:ff9b::127.0.0.1",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::1",
+    "2002:7f00:1::",
+    "2002:808:808::",
+    "2001:0:1::1",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "100::1",
+    "4000::1",
+    "5f00::1",
+]
 INTERNAL = [
-    "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "192.0.0.1", "192.0.2.1", "198.51.100.1", "203.0.113.1", "198.18.0.1",
-    "192.88.99.1", "fc00::1", "fd12::1", "2001:db8::1", "3fff::1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "2a00::5efe:8.8.8.8",
-]  # fmt: skip
+    "10.0.0.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.1.1",
+    "192.0.0.1",
+    "192.0.2.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "198.18.0.1",
+    "192.88.99.1",
+    "fc00::1",
+    "fd12::1",
+    "2001:db8::1",
+    "3fff::1",
+    "::ffff:10.0.0.1",
+    "64:ff9b::10.0.0.1",
+    "2a00::5efe:8.8.8.8",
+]
 PUBLIC = ["8.8.8.8", "172.15.0.1", "172.32.0.1", "100.63.0.1", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(t, Class.BLOCKED) for t in BLOCKED] + [(t, Class.INTERNAL) for t in INTERNAL] + [(t, Class.PUBLIC) for t in PUBLIC]
+    [(t, Class.BLOCKED) for t in BLOCKED]
+    + [(t, Class.INTERNAL) for t in INTERNAL]
+    + [(t, Class.PUBLIC) for t in PUBLIC]
     + [("100.64.0.1", Class.SHARED), ("::ffff:100.64.0.1", Class.SHARED), ("2a00::200:5efe:7f00:1", Class.BLOCKED)],
-)  # fmt: skip
+)
 def test_classes(text: str, expected: Class) -> None:
     assert classify(ipaddress.ip_address(text)) is expected
 
@@ -71,7 +116,8 @@ async def refused(
     answers: list[str], host: str = "www.wild.test", **more: object
 ) -> tuple[Response, Response, list[str]]:
     """CONNECT and forward answers for a host that policy allows and that resolves to `answers`."""
-    both = rule("p", raw(host if "wild" not in host else "*.wild.test", 443, **more), rest(host if "wild" not in host else "*.wild.test", ("GET", "/**"), port=80, **more))  # type: ignore[arg-type]  # fmt: skip
+    pattern = "*.wild.test" if host.endswith(".wild.test") else host
+    both = rule("p", raw(pattern, 443, **more), rest(pattern, ("GET", "/**"), port=80, **more))
     async with rig(both) as r:
         r.answers[host] = answers
         tunnel = await r.run(lambda client: client.connect(f"{host}:443"))

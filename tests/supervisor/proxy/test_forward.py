@@ -93,9 +93,26 @@ async def test_malformed_targets_are_400_with_one_line(target: str, error: str) 
 
 @pytest.mark.parametrize(
     "authority",
-    ["api.test", "api.test:", "api.test:x", "api.test:+80", "api.test:0", ":443", "[::1", "a b:443", "api.test:443/", "http://api.test:443",
-     "evil.test%00.api.test:443", "api.test\x7f:443", "127.1:443", "0177.0.0.1:443", "1.2.3.4.5:80", "-:1", "a..b:443"],
-)  # fmt: skip
+    [
+        "api.test",
+        "api.test:",
+        "api.test:x",
+        "api.test:+80",
+        "api.test:0",
+        ":443",
+        "[::1",
+        "a b:443",
+        "api.test:443/",
+        "http://api.test:443",
+        "evil.test%00.api.test:443",
+        "api.test\x7f:443",
+        "127.1:443",
+        "0177.0.0.1:443",
+        "1.2.3.4.5:80",
+        "-:1",
+        "a..b:443",
+    ],
+)
 async def test_malformed_connect_authorities(authority: str) -> None:
     async with rig(API) as r:
 

@@ -183,8 +183,14 @@ async def test_raw_tunnels_live_on(slow: Slow) -> None:
 
 
 @pytest.mark.parametrize(
-    "after", [(), (OTHER,), (rule("raw", raw("raw.test", 81), binaries=("/usr/bin/wget",)),), (rule("l7", rest("raw.test", ("GET", "/**"), port=81)),)]
-)  # fmt: skip
+    "after",
+    [
+        (),
+        (OTHER,),
+        (rule("raw", raw("raw.test", 81), binaries=("/usr/bin/wget",)),),
+        (rule("l7", rest("raw.test", ("GET", "/**"), port=81)),),
+    ],
+)
 async def test_a_raw_tunnel_ends_with_its_grant(slow: Slow, after: tuple[Rule, ...]) -> None:
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)
@@ -201,8 +207,12 @@ async def test_a_raw_tunnel_ends_with_its_grant(slow: Slow, after: tuple[Rule, .
 
 @pytest.mark.parametrize(
     "after",
-    [(), (rule("api", rest("api.test", ("GET", "/pub/other"), port=80)),), (rule("api", rest("api.test", ("GET", "/**"), port=80), binaries=("/x",)),)],
-)  # fmt: skip
+    [
+        (),
+        (rule("api", rest("api.test", ("GET", "/pub/other"), port=80)),),
+        (rule("api", rest("api.test", ("GET", "/**"), port=80), binaries=("/x",)),),
+    ],
+)
 async def test_a_running_download_ends_with_its_grant(slow: Slow, after: tuple[Rule, ...]) -> None:
     async with plane(slow, API) as r:
         wire = await Wire.open(r, "api.test:80")

@@ -33,8 +33,13 @@ async def test_what_a_tls_server_sent_before_it_closed_survives_a_pause() -> Non
     side = await dial(upstream)
     got: list[bytes] = []
     lost = asyncio.Event()
-    ended: list[bool] = []
-    side.bind(got.append, lambda: bool(ended.append(True)), lost.set, lambda _: None)
+    ended = asyncio.Event()
+
+    def eof() -> bool:
+        ended.set()
+        return False
+
+    side.bind(got.append, eof, lost.set, lambda _: None)
     side.pause()
     side.release()
     await sent.wait()
@@ -44,7 +49,7 @@ async def test_what_a_tls_server_sent_before_it_closed_survives_a_pause() -> Non
     side.resume()
     await asyncio.wait_for(lost.wait(), 5)
     assert sum(map(len, got)) == size
-    assert ended == [True]
+    assert ended.is_set()
     await upstream.stop()
 
 

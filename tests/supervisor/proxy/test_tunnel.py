@@ -60,7 +60,7 @@ async def test_next_steps_follow_the_setting(tls_upstream: Upstream) -> None:
     async with rig(API, upstreams={("api.test", 443): tls_upstream.address}) as r:
         r.current.proposals_enabled = True
         denied = await r.run(lambda client: get(opened(client), "/private"))
-        assert [step["action"] for step in denied.json["next_steps"]][0] == "read_skill"
+        assert denied.json["next_steps"][0]["action"] == "read_skill"
         assert "agent_guidance" in denied.json
 
 

@@ -25,9 +25,16 @@ from pyopenshell.supervisor.proxy.authority import (
 )
 from pyopenshell.supervisor.proxy.channel import Route
 from pyopenshell.supervisor.proxy.http1 import Framing, Head, rebuild
-from pyopenshell.supervisor.proxy.records import Recorder, actor, error_response, failure_response
+from pyopenshell.supervisor.proxy.records import (
+    Recorder,
+    actor,
+    error_response,
+    failure_response,
+    request_event,
+)
 
 if TYPE_CHECKING:
+    from pyopenshell.audit.events import HttpEvent
     from pyopenshell.supervisor.current import Current
     from pyopenshell.supervisor.proxy.relay import Relay
 
@@ -35,7 +42,7 @@ VIA = "Via: 1.1 openshell-sandbox\r\n"
 _HOST = frozenset({b"host"})
 _NONE: frozenset[bytes] = frozenset()
 _REMEMBERED = 32
-"""Destinations whose admission one forward connection keeps."""
+"""Destinations (forward door) or allowed requests (tunnel) one connection keeps the verdict of."""
 
 
 class Desk(Protocol):
@@ -190,11 +197,12 @@ def _l7(admission: Admission, method: str, path: str) -> Denial:
 class TunnelDoor(_Judge):
     """Requests inside one CONNECT tunnel: the destination is fixed, only method, path and query are judged."""
 
-    __slots__ = ("_names", "_route", "admission", "scheme")
+    __slots__ = ("_known", "_names", "_route", "admission", "scheme")
 
     def __init__(self, desk: Desk, admission: Admission, scheme: str) -> None:
         super().__init__(desk, "L7_REQUEST")
         self.scheme = scheme
+        self._known: dict[tuple[str, str], tuple[Decision, HttpEvent]] = {}
         host, port = admission.host, admission.port
         self._names = frozenset({spelled(host, port, scheme).encode(), f"{bracketed(host)}:{port}".encode()})
         self.admission = admission
@@ -212,6 +220,7 @@ class TunnelDoor(_Judge):
                 self.refuse(relay, renewed, close=True)
                 return
             self.admission = admission = renewed
+            self._known.clear()
             self._route = _route(admission, tls=self.scheme == "https")
         target = head.target
         if target[0] != "/" or head.host not in self._names:
@@ -223,15 +232,28 @@ class TunnelDoor(_Judge):
         if head.upgrade:
             self.deny_upgrade(relay, self.scheme, admission, head, target)
             return
-        decision, method = self.judge(admission, head, target)
-        if not decision.allowed:
-            self.deny_request(relay, self.scheme, admission, method, target, decision)
-            return
-        path = decision.path or without_query(target)
-        self.desk.record.request(self.word, self.scheme, admission, head.method, path, decision, None)
+        known = self._known.get((head.method, target)) if not head.override else None
+        if known is None:
+            decision, method = self.judge(admission, head, target)
+            if not decision.allowed:
+                self.deny_request(relay, self.scheme, admission, method, target, decision)
+                return
+            path = decision.path or without_query(target)
+            event = request_event(self.word, self.scheme, admission, head.method, path, decision, None)
+            if not head.override:
+                self._remember(head.method, target, decision, event)
+        else:
+            decision, event = known
+        self.desk.record.emit(event)
         # Without a Host the server would pick its own default site, which nobody judged.
         extra = "" if head.host is not None else f"Host: {spelled(admission.host, admission.port, self.scheme)}\r\n"
         self.send(relay, self._route, head, decision, target, extra)
+
+    def _remember(self, method: str, target: str, decision: Decision, event: HttpEvent) -> None:
+        """Cells are immutable, so the same question has the same answer, and the same event, until the next reload."""
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[method, target] = (decision, event)
 
     def _named(self, head: Head) -> str | None:
         """The origin-form target when request line and Host both mean this tunnel, else None."""
@@ -355,7 +377,7 @@ class ForwardDoor(_Judge):
             return
         path = decision.path or without_query(target)
         who = actor(admission.identity)
-        self.desk.record.request(self.word, "http", admission, head.method, path, decision, who)
+        self.desk.record.emit(request_event(self.word, "http", admission, head.method, path, decision, who))
         host = spelled(admission.host, admission.port, "http")
         self.send(relay, route, head, decision, target, f"Host: {host}\r\n{VIA}")
 

@@ -66,6 +66,26 @@ def denied_actor(denial: Denial) -> Actor | None:
     return Actor(denial.binary, denial.pid, denial.ancestors) if denial.binary else None
 
 
+def request_event(
+    word: str,
+    scheme: str,
+    admission: Admission,
+    method: str,
+    path: str,
+    decision: Decision,
+    who: Actor | None,
+) -> HttpEvent:
+    """A request that goes upstream: allowed, or let through by `enforcement: audit`."""
+    host, port, rule = admission.host, admission.port, decision.rule
+    if decision.audit:
+        text = f"{word} audit {method} {host}:{port}{path} reason={decision.reason}"
+        severity, action = Severity.MEDIUM, Action.OBSERVED
+        return HttpEvent(method, severity, action, scheme, host, port, path, who, rule, "l7", text, text, audit=True)
+    engine = "l7" if admission.cell.inspected else "opa"
+    text = f"{word} allow {method} {host}:{port}{path}"
+    return HttpEvent(method, Severity.INFO, Action.ALLOWED, scheme, host, port, path, who, rule, engine, message=text)
+
+
 class Recorder:
     """Writes the events. Every method is one decision or one failure."""
 
@@ -130,57 +150,6 @@ class Recorder:
             )
         )
         self._denied(denial)
-
-    def request(
-        self,
-        word: str,
-        scheme: str,
-        admission: Admission,
-        method: str,
-        path: str,
-        decision: Decision,
-        who: Actor | None,
-    ) -> None:
-        """A request that goes upstream: allowed, or let through by `enforcement: audit`."""
-        host, port = admission.host, admission.port
-        if decision.audit:
-            text = f"{word} audit {method} {host}:{port}{path} reason={decision.reason}"
-            self.emit(
-                HttpEvent(
-                    method,
-                    Severity.MEDIUM,
-                    Action.OBSERVED,
-                    scheme,
-                    host,
-                    port,
-                    path,
-                    who,
-                    decision.rule,
-                    "l7",
-                    text,
-                    text,
-                    audit=True,
-                )
-            )
-            return
-        engine = "l7" if admission.cell.inspected else "opa"
-        message = f"{word} allow {method} {host}:{port}{path}"
-        self.emit(
-            HttpEvent(
-                method,
-                Severity.INFO,
-                Action.ALLOWED,
-                scheme,
-                host,
-                port,
-                path,
-                who,
-                decision.rule,
-                engine,
-                "",
-                message,
-            )
-        )
 
     def refused_request(self, word: str, scheme: str, denial: Denial, who: Actor | None) -> None:
         """An L7 denial."""

@@ -523,9 +523,12 @@ class Relay:
 
     def _begin_response(self, head: Head, data: bytes, at: int) -> None:
         framing = head.framing
-        body = Body(framing, head.length)
+        body: Body | None = None
         end = 0
-        if framing is not Framing.NONE:
+        if framing is Framing.LENGTH and len(data) - at >= head.length:
+            end = head.length
+        elif framing is not Framing.NONE:
+            body = Body(framing, head.length)
             try:
                 end = body.feed(data[at:]) if len(data) > at else -1
             except MessageError as error:

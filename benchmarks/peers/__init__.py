@@ -1,0 +1,1 @@
+"""Programs the benchmarks run beside or against the product."""
