@@ -65,7 +65,7 @@ async def rounds_of(core: Core, sandbox_id: str, rounds: int, *, known: bool) ->
         seconds, (chunk_id,) = await timed(lambda wanted=wanted: core.propose(sandbox_id, wanted))  # type: ignore[misc]
         times["submit"].append(seconds)
         token = (await core.chunk(sandbox_id, chunk_id)).review_token
-        async with core.bus.subscribe(f"config:{sandbox_id}") as events:
+        with core.bus.subscribe(f"config:{sandbox_id}") as events:
             started = clock()
             call = asyncio.ensure_future(core.inbox.approve(sandbox_id, chunk_id, token, "mtls:CN=alice"))
             await anext(aiter(events))

@@ -123,12 +123,22 @@ class Answer:
     @property
     def reason(self) -> str:
         """Why not, "" when allowed."""
-        if self.question.method == RAW and self.explanation.decision.allowed and self.inspected:
+        if self._uninspectable:
             return "traffic on this connection is inspected: only HTTP requests pass"
         return self.explanation.decision.reason
 
+    @property
+    def _uninspectable(self) -> bool:
+        """Raw bytes were asked for and the connection is admitted, but only for requests."""
+        return self.question.method == RAW and self.explanation.decision.allowed and self.inspected
+
+    def lines(self) -> list[str]:
+        """The ladder; its last line is the verdict."""
+        lines = self.explanation.lines()
+        return [*lines[:-1], f"  = denied: {self.reason}"] if self._uninspectable else lines
+
     def __str__(self) -> str:
-        return str(self.explanation) if not self.reason else f"{self.explanation}\n  ({self.reason})"
+        return "\n".join(self.lines())
 
 
 def ask(engine: Engine, asked: Question) -> Answer:

@@ -256,6 +256,15 @@ async def test_the_gateway_is_never_dialled_even_by_an_override(plain_upstream: 
         assert plain_upstream.connections == 0
 
 
+async def test_a_name_that_resolves_to_the_gateway_is_refused() -> None:
+    gateway = frozenset({("192.88.98.1", 443)})
+    async with rig(rule("p", raw("*.wild.test", 443)), blocked=gateway) as r:
+        for spelling in ("192.88.98.1", "::ffff:192.88.98.1"):
+            r.answers["www.wild.test"] = [spelling]
+            answer = await r.run(lambda client: client.connect("www.wild.test:443"))
+            assert (answer.status, answer.json["failed_condition"]) == (403, "address_always_blocked")
+
+
 async def test_an_override_holds_for_its_port_only(plain_upstream: Upstream) -> None:
     async with rig(
         rule("p", dataclasses.replace(raw("gw.test"), ports=(443, 444))),

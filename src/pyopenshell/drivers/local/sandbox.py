@@ -239,8 +239,10 @@ class Sandbox:
         self._arm(SUPERVISOR_SECONDS, self._kill_supervisor)
 
     def _supervisor_hung_up(self) -> None:
+        # It is leaving, by itself or because its init died: its exit code will say which, so it is not killed yet.
         self._supervisor_link = None
-        self._kill_supervisor()
+        if self._timer is None:
+            self._arm(SUPERVISOR_SECONDS, self._kill_supervisor)
 
     def _supervisor_ended(self, status: int | None) -> None:
         self._supervisor = None

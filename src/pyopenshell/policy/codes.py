@@ -1,0 +1,98 @@
+"""Every code that a problem with a policy file can carry, with its sentence. Stable: scripts and editors rely on them.
+
+Knows nothing but words; a test compares them with the codes that the room really uses.
+"""
+
+from __future__ import annotations
+
+TEXT_CODES: dict[str, str] = {
+    "yaml_syntax": "The text is not YAML.",
+    "not_utf8": "The file is not UTF-8.",
+    "too_large": "More than 4 MiB of text.",
+    "too_deep": "Nested deeper than 32 levels.",
+    "empty_document": "There is nothing in the file.",
+    "several_documents": "More than one YAML document.",
+    "yaml_version": "A `%YAML` line other than 1.2.",
+    "yaml_anchor": "Anchors are refused: with aliases they make bombs.",
+    "yaml_alias": "Aliases are refused; an unquoted `*.example.com` is one.",
+    "yaml_tag": "Tags are refused.",
+    "duplicate_key": "A key is written twice in one mapping.",
+    "key_not_text": "A key is a number, a truth value, a list or a mapping.",
+    "unknown_key": "A key that does not exist here; the nearest valid one is suggested.",
+    "wrong_type": "A value of another type. `yes`, `no`, `on` and `off` are texts (YAML 1.2).",
+    "number_too_large": "A number in `config` that does not survive the wire.",
+}
+"""What a text is refused for before anybody asks what it means."""
+
+VALUE_CODES: dict[str, str] = {
+    "version_missing": "`version: 1` is missing.",
+    "version_unsupported": "A version other than 1.",
+    "unknown_value": "A value that is not among the valid ones; the nearest is suggested. Letter case counts.",
+    "unprintable": "Control, direction or invisible characters in a text that people will read.",
+    "reserved_key": "A rule name with the prefix `_provider_`, in any letter case.",
+    "key_invalid": "A rule name that is empty, too long, or has blanks around it.",
+    "endpoints_empty": "A rule without endpoints.",
+    "binaries_empty": "A rule without binaries: nobody, never everybody.",
+    "binary_path_missing": "A binary without `path`.",
+    "binary_invalid": "A binary that is no absolute path or no valid glob.",
+    "host_empty": "No host, and no `allowed_ips` to bound the endpoint (or protocol tcp).",
+    "host_invalid": "Neither a DNS name nor an address in its normal form.",
+    "host_spelling": "A host in another spelling than the one it is judged by.",
+    "host_wildcard": "A wildcard where none may stand.",
+    "host_tld_wildcard": "A wildcard directly under a top-level domain.",
+    "host_shared_wildcard": "A wildcard under a domain where anybody can register a name.",
+    "port_missing": "An endpoint without a port.",
+    "port_invalid": "A port outside 1 to 65535.",
+    "port_conflict": "`port` is not among `ports`.",
+    "allowed_ips_invalid": "Neither an address nor a CIDR network (host bits below the prefix are refused).",
+    "protocol_sql": "Protocol sql is enforced by nothing.",
+    "protocol_missing": "`access`, `rules`, `deny_rules` or `path` without a protocol to judge them by.",
+    "tcp_needs_name": "Protocol tcp with an address instead of a name.",
+    "tcp_inspected": "Protocol tcp together with rules.",
+    "audit_raw": "`enforcement: audit` where nothing is judged.",
+    "skip_inspected": "`tls: skip` together with a protocol that must be inspected.",
+    "rules_and_access": "`rules` and `access` exclude each other.",
+    "rules_empty": "An empty list of rules: leave it out.",
+    "base_missing": "An inspected endpoint, or deny rules, without anything that allows.",
+    "access_protocol": "A preset with json-rpc or mcp.",
+    "allow_missing": "An entry of `rules` without `allow`.",
+    "option_protocol": "An option of another protocol.",
+    "matcher_protocol": "A matcher of another protocol.",
+    "method_missing": "A matcher without a method.",
+    "method_invalid": "A method that is no upper-case token.",
+    "path_missing": "A matcher without a path.",
+    "path_invalid": "A path pattern that could never mean what it says.",
+    "glob_invalid": "A glob that could never mean what it says.",
+    "matcher_shape": "A matcher that is neither a glob nor exactly one of `glob` and `any`.",
+    "matcher_empty": "A matcher without a glob.",
+    "operation_type_invalid": "Not query, mutation, subscription or `*`.",
+    "tool_twice": "`tool` and `params.name` both written.",
+    "tool_invalid": "A tool name that strict names exclude.",
+    "provider_missing": "`credential_binding` without `provider`.",
+    "signing_service_missing": "`credential_signing` without `signing_service`.",
+    "signing_and_rewrite": "Signing and rewriting the body exclude each other.",
+    "rewrite_protocol": "Rewriting credentials with a protocol that cannot.",
+    "limit_invalid": "A limit below one byte or above 4 GiB.",
+    "too_many_paths": "More than 256 filesystem paths.",
+    "path_too_long": "A filesystem path of more than 4096 characters.",
+    "path_not_absolute": "A filesystem path that does not begin with `/`.",
+    "path_traversal": "A filesystem path with `..`.",
+    "path_characters": "A filesystem path with NUL or a line break.",
+    "path_too_broad": "`/` cannot be writable.",
+    "identity_invalid": "Neither `sandbox` nor a number from 1 to 4294967294.",
+    "too_many_middlewares": "More than ten middlewares.",
+    "too_many_selectors": "More than 32 selectors.",
+    "middleware_missing": "A middleware without its name.",
+    "middleware_on_skip": "A middleware on a host whose TLS is never terminated.",
+    "order_not_unique": "Two middlewares with the same order.",
+}
+"""What a well-formed policy is refused for."""
+
+TEST_CODES: dict[str, str] = {
+    "tests_missing": "The file has no `tests`.",
+    "tests_empty": "A file or a test without an example.",
+    "tests_as": "A test that does not say which program asks.",
+    "tests_request": "Not `METHOD https://host/path`, and not `CONNECT host:port` or `RAW host:port`.",
+    "tests_because": "`because` on something that must be allowed.",
+}
+"""What a `tests:` file is refused for."""
