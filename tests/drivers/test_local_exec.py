@@ -191,3 +191,18 @@ async def test_end_of_input_on_a_terminal(box: Box) -> None:
     assert seen.count(b"line") == 2
     assert await process.wait() == 0
     await process.aclose()
+
+
+async def test_a_background_process_that_keeps_the_pipe_does_not_keep_the_caller(box: Box) -> None:
+    await box.create()
+    async with asyncio.timeout(20):
+        ran = await box.sh("echo first; sleep 1000 & echo $!")
+    first, background = ran.out.split()
+    assert first == "first"
+    assert (await box.sh(f"kill -0 {background} && echo alive")).out == "alive\n"
+
+
+async def test_nothing_a_command_wrote_last_is_lost(box: Box) -> None:
+    await box.create()
+    ran = await box.sh("sleep 1000 & head -c 300000 /dev/zero | tr '\\0' x; head -c 300000 /dev/zero | tr '\\0' y >&2")
+    assert (len(ran.out), len(ran.err)) == (300000, 300000)

@@ -140,7 +140,7 @@ async def test_a_borrowed_identity_is_not_the_owner(home: House, gateway: Gatewa
         assert ran.out.split() == ["403"], (name, ran)
     assert not home.upstream.seen("GET", "/borrowed")
     log = await sh(
-        gateway, box, "timeout 10 grep -m1 -F 'DENIED /sandbox/gone(' <(exec tail -n +1 -F /var/log/openshell.*.log)"
+        gateway, box, "timeout 10 grep -m1 -F 'DENIED /sandbox/mine(' <(exec tail -n +1 -F /var/log/openshell.*.log)"
     )
     assert log.code == 0
 

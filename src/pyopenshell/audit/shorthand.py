@@ -1,7 +1,7 @@
 """Events as one line for people and for grep: the grammar of contract/sandbox.md 8.2.
 
-The scheme of a URL is always printed as `http://` with the port unless it is 80, also for TLS: scripts match
-`http://api.github.com:443/...`. The JSON form carries the real scheme.
+A URL is always printed as `http://` with the port unless it is 80, and a request inside TLS without its actor: scripts
+match `HTTP:PUT [MED] DENIED PUT http://api.github.com:443/...`. The JSON form carries the real scheme and the actor.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _http(event: HttpEvent) -> str:
         f"HTTP:{method}",
         _SEVERITY[event.severity],
         Action.OBSERVED.word if event.audit else event.action.word,
-        _actor(event.actor),
+        "" if event.scheme == "https" else _actor(event.actor),
         f"{method} http://{_host(event.host)}{port}{field(event.path)}",
         _rule(event.policy, event.engine),
     ]

@@ -91,7 +91,7 @@ class Process(Protocol):
     """A command running in a sandbox."""
 
     def output(self) -> AsyncIterator[tuple[str, bytes]]:
-        """("stdout" | "stderr", data) until both ends closed. With a tty everything is "stdout"."""
+        """("stdout" | "stderr", data) until both ends closed or the command is over. With a tty all is "stdout"."""
 
     async def write(self, data: bytes) -> None:
         """Feed stdin; waits for room."""

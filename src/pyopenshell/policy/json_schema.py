@@ -11,7 +11,7 @@ import typing
 
 from pyopenshell.policy.vocabulary import POLICY, SECTIONS, TEXT, Key, Section, Shape, listing
 
-IDENTIFIER = "https://raw.githubusercontent.com/pyopenshell/pyopenshell/main/docs/policy.schema.json"
+IDENTIFIER = "urn:pyopenshell:policy:1"
 MATCHER: Shape = {
     "description": "A glob, or a list of globs of which one must match.",
     "anyOf": [

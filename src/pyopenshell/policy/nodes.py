@@ -203,7 +203,7 @@ class _Builder:
             self._stop(line, column, "too_deep", f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, ScalarEvent):
             plain = event.style is None and bool(event.implicit[0])
-            self._place(ScalarNode(line, column, _resolve(event.value) if plain else str(event.value)))
+            self._place(ScalarNode(line, column, resolve(event.value) if plain else str(event.value)))
             return
         node: Node = MapNode(line, column) if isinstance(event, MappingStartEvent) else ListNode(line, column)
         assert isinstance(event, MappingStartEvent | SequenceStartEvent)
@@ -245,7 +245,7 @@ class _Builder:
         self._open[-1] = (container, node)
 
 
-def _resolve(text: str) -> Scalar:
+def resolve(text: str) -> Scalar:
     """A plain scalar by the YAML 1.2 core schema: `on`, `yes` and `1_000` are text."""
     if text in _SPECIAL:
         return _SPECIAL[text]

@@ -15,8 +15,14 @@ import signal
 import struct
 import termios
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 _CHUNK = 65536
+LINGER_SECONDS = 0.25
+"""How long a silent pipe is still listened to after the command itself ended: a process it left in the background may
+hold the other end for ever, and whoever ran the command must not wait for that."""
+LINGER_BYTES = 2 << 20
+"""And how much may still come then: twice the largest pipe, so that nothing the command itself wrote is lost."""
 
 
 class _Reader:
@@ -91,7 +97,11 @@ class LocalProcess:
             self._exit.set_result(code)
 
     async def output(self) -> AsyncIterator[tuple[str, bytes]]:
-        """See `drivers.base.Process.output`. One consumer."""
+        """See `drivers.base.Process.output`. One consumer.
+
+        Ends when both pipes ended, or shortly after the command did (LINGER_SECONDS).
+        """
+        late = 0
         pending: dict[asyncio.Task[bytes], tuple[str, _Reader]] = {}
         order: collections.deque[tuple[str, _Reader]] = collections.deque(self._streams)
         try:
@@ -99,11 +109,17 @@ class LocalProcess:
                 while order:
                     stream = order.popleft()
                     pending[asyncio.ensure_future(stream[1].read())] = stream
-                done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
+                over = self._exit.done()
+                waited: set[asyncio.Future[Any]] = {*pending} if over else {*pending, self._exit}
+                timeout = LINGER_SECONDS if over else None
+                done, _ = await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                if over and (not done or late > LINGER_BYTES):
+                    return
+                for task in [one for one in pending if one in done]:
                     stream = pending.pop(task)
                     data = task.result()
                     if data:
+                        late += len(data) if over else 0
                         yield stream[0], data
                         order.append(stream)
         finally:

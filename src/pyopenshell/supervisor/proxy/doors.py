@@ -144,7 +144,7 @@ class _Judge:
     def _refuse_l7(
         self, relay: Relay, scheme: str, admission: Admission, denial: Denial, *, close: bool = False
     ) -> None:
-        who = None if self.word == "L7_REQUEST" else actor(admission.identity)
+        who = actor(admission.identity)
         self.desk.record.refused_request(self.word, scheme, denial, who)
         self.refuse(relay, denial, close=close)
 
