@@ -82,9 +82,11 @@ def newly_permits(review: Review) -> Iterator[str]:
     yield "  Newly permits:"
     for region in review.newly_permits:
         warning = "  (NOT INSPECTED)" if region.uninspected else ""
-        why = f"  [{visible(region.reason)}]" if region.reason else ""
+        # The sentence usually carries the reason and an example already; neither is said twice.
+        reason = f"[{region.reason}]"
+        why = f"  {visible(reason)}" if region.reason and reason not in region.text else ""
         yield f"    + {visible(region.text)}{why}{warning}"
-        if region.witness:
+        if region.witness and "  e.g. " not in region.text:
             yield f"      for example: {visible(region.witness)}"
     if not review.proven:
         yield "    (the proof did not finish: there may be more)"

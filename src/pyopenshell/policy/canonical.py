@@ -1,7 +1,8 @@
-"""One byte form per meaning: what is hashed, compared and shown as "the same policy".
+"""One byte form per meaning: what is hashed and compared as "the same policy".
 
 Decides which differences do not matter: order of rules, endpoints, binaries and matchers, repetitions, and a rule
-name that only repeats the key. Everything else, provenance flags included, matters.
+name that only repeats the key. Everything else, provenance flags included, matters. Rules enter a policy's form by
+their hashes, which are remembered with the rule: a change of one rule hashes one rule.
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ import json
 from collections.abc import Callable
 from typing import TypeVar
 
+from pyopenshell.policy.memo import per_object
 from pyopenshell.policy.model import Endpoint, L7Match, Middleware, Policy, Rule
 
 T = TypeVar("T")
-_LABEL = b"pyopenshell policy 1\n"
+_POLICY_LABEL = b"pyopenshell policy 2\n"
+_RULE_LABEL = b"pyopenshell rule 2\n"
 
 
+@per_object
 def policy_hash(policy: Policy) -> str:
     """Lower-case hex SHA-256 of `canonical_bytes`. Opaque to clients: equal means equal, nothing more."""
-    return hashlib.sha256(_LABEL + canonical_bytes(policy)).hexdigest()
+    return hashlib.sha256(_POLICY_LABEL + canonical_bytes(policy)).hexdigest()
 
 
+@per_object
 def rule_hash(rule: Rule) -> str:
-    """The same for one rule (review tokens, deduplication)."""
-    return hashlib.sha256(_LABEL + _text(_rule(rule)).encode()).hexdigest()
+    """The same for one rule (undo, and inside every policy's hash)."""
+    return hashlib.sha256(_RULE_LABEL + _text(_rule(rule)).encode()).hexdigest()
 
 
 def canonical_bytes(policy: Policy) -> bytes:
@@ -40,7 +45,7 @@ def canonical_bytes(policy: Policy) -> bytes:
         ],
         "landlock": None if policy.landlock is None else policy.landlock.compatibility,
         "process": None if policy.process is None else dataclasses.astuple(policy.process),
-        "rules": _sorted(policy.rules, _rule),
+        "rules": sorted(set(map(rule_hash, policy.rules))),
         "middlewares": _sorted(policy.middlewares, _middleware),
     }
     return _text(value).encode()

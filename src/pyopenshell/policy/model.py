@@ -93,7 +93,7 @@ class Endpoint:
         return self.protocol not in ("", "tcp", "sql")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, weakref_slot=True)
 class Rule:
     """Endpoints x binaries. `key` is the map key and the name that logs and denials print."""
 
@@ -135,7 +135,7 @@ class Middleware:
     exclude: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, weakref_slot=True)
 class Policy:
     """A whole policy. `rules` keeps the author's order; `by_key()` gives the map."""
 

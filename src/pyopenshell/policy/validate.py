@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from pyopenshell.policy import patterns
+from pyopenshell.policy.memo import per_object
 from pyopenshell.policy.model import (
     PROVIDER_PREFIX,
     Endpoint,
@@ -54,7 +55,13 @@ def validate(policy: Policy, *, provider_layers: bool = False) -> list[Problem]:
 
 def validate_rule(rule: Rule, where: Where = ()) -> list[Problem]:
     """The problems of one rule alone (proposals, merge operations)."""
-    return list(_rule(rule, where))
+    return [dataclasses.replace(found, where=(*where, *found.where)) for found in _rule_problems(rule)]
+
+
+@per_object
+def _rule_problems(rule: Rule) -> tuple[Problem, ...]:
+    """Of one rule, wherever it stands: `where` starts at the rule."""
+    return tuple(_rule(rule, ()))
 
 
 def is_reserved(key: str) -> bool:
@@ -91,7 +98,8 @@ def _policy(policy: Policy) -> Iterator[Problem]:
         if rule.key in seen:
             yield problem("duplicate_key", f"duplicate rule {shown(rule.key)}", where=("network_policies", rule.key))
         seen.add(rule.key)
-        yield from _rule(rule, ("network_policies", rule.key))
+        for found in _rule_problems(rule):
+            yield dataclasses.replace(found, where=("network_policies", rule.key, *found.where))
     yield from _middlewares(policy)
 
 
