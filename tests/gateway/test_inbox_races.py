@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -201,6 +202,29 @@ async def test_what_cannot_be_proved_in_time_is_refused(tmp_path: Path, paths: l
         sandbox_id = await core.sandbox()
         response = await core.submit(sandbox_id, rest("a.example.com", *(f"GET {path}" for path in paths)))
         assert "too many wildcards to be proved" in response.rejection_reasons[0]
+
+
+async def test_a_decision_does_not_wait_for_costly_proposals_of_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack G-8: a hundred proposals that are slow to judge made every approval wait half a minute for all of them."""
+    async with opened(tmp_path / "a.db") as core:
+        sandbox_id = await core.sandbox()
+        ids = [(await core.propose(sandbox_id, rest("a.example.com", f"PUT /{number}")))[0] for number in range(20)]
+        judge, judged = evaluation.evaluate, 0
+
+        def slow(*arguments: Any) -> Any:
+            nonlocal judged
+            judged += 1
+            core.clock.now += inbox.REFRESH_MILLISECONDS // 2
+            return judge(*arguments)
+
+        monkeypatch.setattr(evaluation, "evaluate", slow)
+        await core.approve(sandbox_id, ids[-1])
+        assert 0 < judged < 10
+        with pytest.raises(GatewayError, match="proposal inputs changed"):
+            await core.approve(sandbox_id, ids[0])
+        await core.approve(sandbox_id, ids[0])
 
 
 async def test_a_full_inbox_still_fits_into_one_answer(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyopenshell.cli import policy_edit, policy_tools
 from pyopenshell.cli.app import App, CliError
 from pyopenshell.cli.framework import Group, argument_name, output_option
 from pyopenshell.cli.output import emit, mark, say, stamp
@@ -301,3 +302,7 @@ async def delete(app: App, global_: bool, yes: bool, output: str) -> None:
         mark("✓", f"Deleted global setting policy (revision {written.settings_revision})")
     else:
         mark("!", "Global setting policy not found")
+
+
+for one in (*policy_tools.COMMANDS, *policy_edit.COMMANDS):
+    command.add_command(one)

@@ -18,7 +18,8 @@ import click
 from pyopenshell.cli.app import App, CliError
 from pyopenshell.cli.framework import Command, argument_name, output_option
 from pyopenshell.cli.output import emit, mark, say
-from pyopenshell.cli.policy_text import check_policy, policy_data, policy_lines, read_text
+from pyopenshell.cli.policy_files import check_policy, read_text
+from pyopenshell.cli.policy_text import policy_data, policy_lines
 from pyopenshell.client import visible
 
 if TYPE_CHECKING:
@@ -215,9 +216,7 @@ def _edited(file: str, text: bytes) -> str:
 @click.option("--timeout", default=60.0, show_default=True, metavar="SECS", help="For --wait.")
 @output_option
 @click.pass_obj
-async def update(
-    app: App, name: str, dry_run: bool, wait: bool, timeout: float, output: str, **specs: Any
-) -> None:
+async def update(app: App, /, name: str, dry_run: bool, wait: bool, timeout: float, output: str, **specs: Any) -> None:
     if wait and dry_run:
         raise CliError("--wait cannot be combined with --dry-run")
     if not any(specs.values()):
@@ -259,14 +258,21 @@ async def _submit(
     timeout: float,
     output: str,
 ) -> None:
-    from pyopenshell.cli.policy import report_written
+    from pyopenshell.cli.policy import _emit_written, _report_load
 
     for warning in result.warnings if output == "table" else ():
         mark("!", visible(warning.message, 1000), err=True)
     revisions = await gateway.policies(sandbox, 1)
     before = revisions[0].version if revisions else 0
     written = await gateway.update_policy(operations, sandbox=sandbox)
-    await report_written(gateway, sandbox, written, before, wait=wait, timeout=timeout, output=output)
+    unchanged = written.version == before
+    if output == "table":
+        sign, word = ("·", "unchanged") if unchanged else ("✓", "submitted")
+        mark(sign, f"Policy version {written.version} {word} (hash: {written.policy_hash[:12]})", err=True)
+    if wait and not unchanged:
+        await _report_load(gateway, sandbox, written, timeout, output)
+    elif output != "table":
+        _emit_written(written, "unchanged" if unchanged else "submitted", output)
 
 
 COMMANDS = (fmt, edit, update)

@@ -14,7 +14,7 @@ import click
 from pyopenshell.cli.app import CliError
 from pyopenshell.cli.framework import Command, output_option
 from pyopenshell.cli.output import emit, mark, say
-from pyopenshell.cli.policy_text import check_policy, read_text
+from pyopenshell.cli.policy_files import check_policy, read_text
 from pyopenshell.client import visible
 
 if TYPE_CHECKING:
@@ -36,11 +36,6 @@ def asked_options(function: C) -> C:
         "--ancestor", "ancestors", multiple=True, metavar="PATH", help="A program above it, nearest first; repeatable."
     )(function)
     return click.option("--as", "binary", default="", metavar="BINARY", help="The program that asks.")(function)
-
-
-def shown_lines(lines: Sequence[str]) -> None:
-    for line in lines:
-        say(visible(line, 1000))
 
 
 # ---- lint ------------------------------------------------------------------------------------------------------------
@@ -151,10 +146,18 @@ def test(
 def explain(file: str, binary: str, ancestors: Sequence[str], question: Sequence[str], output: str) -> None:
     answer = _answer(file, binary, ancestors, question)
     if output != "table":
-        rungs = [dataclasses.asdict(rung) for rung in answer.explanation.rungs]
-        emit(_answer_data(answer) | {"ladder": rungs}, output)
+        ladder = [dataclasses.asdict(rung) for rung in answer.explanation.rungs]
+        emit(_answer_data(answer) | {"ladder": ladder}, output)
     else:
-        shown_lines(answer.lines())
+        rungs = answer.explanation.rungs
+        say(visible(answer.explanation.question, 1000))
+        width = max(len(rung.name) for rung in rungs)
+        for rung in rungs:
+            sign = {True: "✓", False: "✗", None: "·"}[rung.passed]
+            mark(f"  {sign}", f"{rung.name.ljust(width)}  {visible(rung.text, 1000)}")
+        if answer.explanation.decision.nearest:
+            say(f"  → nearest: {visible(answer.explanation.decision.nearest, 1000)}")
+        say(f"  = {visible(answer.verdict, 1000)}")
 
 
 def _answer(file: str, binary: str, ancestors: Sequence[str], words: Sequence[str]) -> Answer:

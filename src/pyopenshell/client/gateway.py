@@ -29,6 +29,8 @@ from pyopenshell.wire.gen import sandbox_pb2 as sandbox_api
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
+    from pyopenshell.policy.merge import Operation
+
 M = TypeVar("M", bound=Message)
 FAILED_PHASES = frozenset(("Error", "Deleting", "Stopped"))
 
@@ -235,6 +237,15 @@ class Gateway:
             policy=policy_map.policy_to_proto(policy),
         )
         return await self._update(_global(request, not sandbox))
+
+    async def update_policy(self, operations: Sequence[Operation], *, sandbox: str) -> values.Written:
+        """Merge operations into the policy of one sandbox: in order, all or none."""
+        request = api.UpdateConfigRequest(
+            workspace_scope=self._scope,
+            sandbox=sandbox,
+            merge_operations=map(policy_map.merge_operation_to_proto, operations),
+        )
+        return await self._update(request)
 
     async def delete_global_policy(self) -> values.Written:
         return await self.delete_setting("policy")

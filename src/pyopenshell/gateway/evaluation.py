@@ -8,15 +8,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import threading
 from collections.abc import Iterable
 from typing import Final
 
 from pyopenshell.gateway.errors import GatewayError
-from pyopenshell.gateway.memo import Memo
 from pyopenshell.gateway.revisions import hash_of
 from pyopenshell.policy.compose import effective
 from pyopenshell.policy.conflicts import conflicts
 from pyopenshell.policy.coverage import covers
+from pyopenshell.policy.engine import Engine, related
 from pyopenshell.policy.engine import compile as compile_policy
 from pyopenshell.policy.merge import AddRule, MergeError, apply, observation
 from pyopenshell.policy.model import Endpoint, Policy, Rule
@@ -35,7 +36,29 @@ MAX_FINDINGS: Final = 100
 """What one card shows; a proposal beyond it is for its author to split."""
 UNAVAILABLE: Final = "prover validation unavailable; proposal cannot be reviewed"
 _REVIEW_FORMAT: Final = "pyopenshell-review-v1"
-_engine: Final = Memo(compile_policy, 8)
+_REMEMBERED: Final = 8
+
+
+class _Engines:
+    """Engines of the last policies. One that has most of its rules from another shares what was compiled for them."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Engine] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, policy: Policy) -> Engine:
+        with self._lock:
+            engine = self._known.pop(id(policy), None)
+            if engine is None:
+                near = next((other for other in reversed(self._known.values()) if related(other.policy, policy)), None)
+                engine = compile_policy(policy, reuse=near)
+            self._known[id(policy)] = engine  # holds the policy, so that an identity is never reused
+            while len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            return engine
+
+
+_engine: Final = _Engines()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

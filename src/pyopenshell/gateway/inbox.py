@@ -37,6 +37,8 @@ GLOBAL_ACTIVE: Final = (
 GLOBAL_MANAGED: Final = "policy is managed globally; delete global policy before sandbox policy update"
 REFRESHED_PER_DECISION: Final = 32
 """Pending chunks judged anew after each change of a policy (contract/gateway.md 4.3)."""
+REFRESH_MILLISECONDS: Final = 500
+"""After this much of it the rest stays stale: judging costs what the agent made it cost, and a person waits."""
 MAX_REASON: Final = 64 * 1024
 _ANSWER_BUDGET: Final = 2 * 1024 * 1024
 _BODIES_BUDGET: Final = 1024 * 1024
@@ -332,8 +334,10 @@ class Inbox:
     async def refresh(self, sandbox_id: str, *, keep: str = "") -> None:
         """Judge pending proposals anew after a policy change, newest first, each in a transaction of its own.
 
-        What is allowed by now is closed ("covered by active policy revision N"), except the chunk `keep`.
+        What is allowed by now is closed ("covered by active policy revision N"), except the chunk `keep`. What is not
+        reached stays stale; approving it is refused until it was judged anew and looked at again.
         """
+        until = self._clock() + REFRESH_MILLISECONDS
 
         def one(tx: sa.Connection) -> bool:
             on = self._ledger.ground(tx, sandbox_id)
@@ -346,7 +350,7 @@ class Inbox:
             return bool(found)
 
         for _ in range(REFRESHED_PER_DECISION):
-            if not await self._store.run(one):
+            if not await self._store.run(one) or self._clock() > until:
                 return
 
     def _load_failed(self, tx: sa.Connection, sandbox_id: str, version: int, error: str) -> None:
@@ -420,7 +424,7 @@ class Inbox:
         if not any(chunk.status == "pending" for chunk in found):
             return
         on = self._ledger.ground(tx, sandbox_id)
-        current = policy_map.policy_to_proto(on.current)
+        current = encode(on.current)
         left, looked = _BODIES_BUDGET, 0
         for chunk, message in zip(found, response.chunks, strict=True):
             if chunk.status != "pending" or looked >= REFRESHED_PER_DECISION:
@@ -429,12 +433,12 @@ class Inbox:
             made = self._ledger.candidate(on, chunk)
             if made.effective is None or made.token != chunk.review_token:
                 continue
-            size = current.ByteSize() + len(encode(made.effective))
-            if size > left:
+            after = encode(made.effective)
+            if len(current) + len(after) > left:
                 return
-            left -= size
-            message.current_effective_policy.CopyFrom(current)
-            message.candidate_effective_policy.CopyFrom(policy_map.policy_to_proto(made.effective))
+            left -= len(current) + len(after)
+            message.current_effective_policy.MergeFromString(current)
+            message.candidate_effective_policy.MergeFromString(after)
 
 
 def _fitting(found: Sequence[Chunk]) -> tuple[Sequence[Chunk], int]:

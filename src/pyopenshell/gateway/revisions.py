@@ -6,8 +6,9 @@ run inside `Store.run`. (contract/gateway.md 2)
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -16,12 +17,13 @@ import sqlalchemy as sa
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.clock import Clock, system_clock, to_timestamp
 from pyopenshell.gateway.errors import invalid, not_found
-from pyopenshell.gateway.memo import Memo
 from pyopenshell.gateway.settings import POLICY_KEY
 from pyopenshell.gateway.store import GLOBAL_SCOPE, Store
 from pyopenshell.gateway.store.schema import policies, sandboxes, setting_scopes, settings
 from pyopenshell.policy.canonical import policy_hash
-from pyopenshell.policy.model import RESTRICTIVE_DEFAULT, Policy
+from pyopenshell.policy.memo import per_object
+from pyopenshell.policy.model import RESTRICTIVE_DEFAULT, Policy, Rule
+from pyopenshell.policy.problems import PolicyError
 from pyopenshell.wire import policy_map
 from pyopenshell.wire.gen import openshell_pb2, sandbox_pb2
 
@@ -72,21 +74,82 @@ class Revision:
         )
 
 
-def _encode(policy: Policy) -> bytes:
-    return policy_map.policy_to_proto(policy).SerializeToString(deterministic=True)
+@per_object
+def encode(policy: Policy) -> bytes:
+    """The stored form of a policy: deterministic, so equal policies are equal bytes.
+
+    A serialised message is the concatenation of its parts, so every rule is serialised once in its life. What is
+    written will be read: the result is put where `decode` finds it.
+    """
+    rules = {rule.key: rule for rule in policy.rules}
+    head = policy_map.policy_to_proto(dataclasses.replace(policy, rules=(), middlewares=()))
+    tail = policy_map.policy_to_proto(Policy(version=0, middlewares=policy.middlewares))
+    parts = [head.SerializeToString(deterministic=True)]
+    parts += [_rule_entry(rules[key]) for key in sorted(rules)]
+    parts.append(tail.SerializeToString(deterministic=True))
+    payload = b"".join(parts)
+    with contextlib.suppress(PolicyError):  # then `decode` says so, to whoever wants to read it
+        rest = policy_map.policy_from_proto(sandbox_pb2.SandboxPolicy.FromString(parts[0] + parts[-1]))
+        _decoded.put(payload, dataclasses.replace(rest, rules=tuple(_as_read(rules[key]) for key in sorted(rules))))
+    return payload
 
 
-encode: Final[Callable[[Policy], bytes]] = Memo(_encode, 32)
-"""The stored form of a policy: deterministic, so equal policies are equal bytes."""
+@per_object
+def _rule_entry(rule: Rule) -> bytes:
+    """A policy message with nothing but this rule."""
+    message = sandbox_pb2.SandboxPolicy()
+    message.network_policies[rule.key].CopyFrom(policy_map.rule_to_proto(rule))
+    return message.SerializeToString(deterministic=True)
 
-hash_of: Final[Callable[[Policy], str]] = Memo(policy_hash, 64)
-"""`policy.canonical.policy_hash`, computed once per object."""
+
+@per_object
+def _as_read(rule: Rule) -> Rule:
+    """The rule as `decode` reads it: the same object where it reads the same."""
+    (read,) = policy_map.policy_from_proto(sandbox_pb2.SandboxPolicy.FromString(_rule_entry(rule))).rules
+    return rule if read == rule else read
 
 
-@functools.lru_cache(maxsize=64)
+class _Decoded:
+    """The policies of the last payloads. Keeps rules the same objects from one revision to the next."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._known: dict[bytes, Policy] = {}
+        self._lock = threading.Lock()
+
+    def get(self, payload: bytes) -> Policy | None:
+        with self._lock:
+            found = self._known.pop(payload, None)
+            if found is not None:
+                self._known[payload] = found
+            return found
+
+    def put(self, payload: bytes, policy: Policy) -> Policy:
+        with self._lock:
+            policy = self._known.setdefault(payload, policy)
+            while len(self._known) > self._size:
+                del self._known[next(iter(self._known))]
+            return policy
+
+
+_decoded: Final = _Decoded(64)
+
+
 def decode(payload: bytes) -> Policy:
     """The policy of a stored form; the same object for the same bytes while it is remembered."""
-    return policy_map.policy_from_proto(sandbox_pb2.SandboxPolicy.FromString(payload))
+    found = _decoded.get(payload)
+    if found is not None:
+        return found
+    return _decoded.put(payload, policy_map.policy_from_proto(sandbox_pb2.SandboxPolicy.FromString(payload)))
+
+
+def to_message(policy: Policy) -> sandbox_pb2.SandboxPolicy:
+    """The policy as it travels."""
+    return sandbox_pb2.SandboxPolicy.FromString(encode(policy))
+
+
+hash_of: Final[Callable[[Policy], str]] = policy_hash
+"""`policy.canonical.policy_hash`, computed once per object."""
 
 
 class Revisions:

@@ -11,12 +11,11 @@ import json
 import sqlalchemy as sa
 
 from pyopenshell.gateway.errors import not_found
-from pyopenshell.gateway.revisions import Revisions, hash_of
+from pyopenshell.gateway.revisions import Revisions, encode, hash_of
 from pyopenshell.gateway.settings import Setting, Settings, effective_to_proto
 from pyopenshell.gateway.store import GLOBAL_SCOPE, Store
 from pyopenshell.gateway.store.schema import sandboxes
 from pyopenshell.policy.compose import effective
-from pyopenshell.wire import policy_map
 from pyopenshell.wire.gen import sandbox_pb2
 
 FAILURE_MODE = "fail_closed"
@@ -59,7 +58,7 @@ class Snapshots:
             snapshot.global_policy_version = everywhere.version
         if own is not None or everywhere is not None:
             policy = effective(everywhere.policy if everywhere else None, own.policy if own else None, {})
-            snapshot.policy.CopyFrom(policy_map.policy_to_proto(policy))
+            snapshot.policy.MergeFromString(encode(policy))
             snapshot.policy_hash = hash_of(policy)
         for key, setting in values.items():
             snapshot.settings[key].CopyFrom(effective_to_proto(setting))

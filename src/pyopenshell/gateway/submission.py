@@ -55,7 +55,7 @@ class Limits:
     rationale: int = 4096
     name: int = 253
     pending_bytes: int = 1024 * 1024
-    wildcards: int = 64
+    wildcards: int = 24
     wildcards_per_segment: int = 2
 
 

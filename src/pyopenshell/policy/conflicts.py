@@ -7,12 +7,14 @@ allows add up, denies win, an inspected endpoint takes over a raw one.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pyopenshell.policy.coverage import host_overlaps, path_overlaps
 from pyopenshell.policy.globs import path_pattern
 from pyopenshell.policy.grants import EVERYWHERE, specificity
+from pyopenshell.policy.memo import per_object
 from pyopenshell.policy.model import Endpoint, Policy
 from pyopenshell.policy.problems import Problem, Where, problem, shown
 
@@ -57,8 +59,9 @@ def _problem(one: _Placed, other: _Placed, field: str) -> Problem:
 
 def new_conflicts(before: Policy, after: Policy) -> list[Problem]:
     """The conflicts of `after` between endpoints that did not contradict each other in `before`."""
-    known = {_names(*found) for found in _ambiguous(before)}
-    return [_problem(*found) for found in _ambiguous(after) if _names(*found) not in known]
+    found = _ambiguous(after)
+    known = {_names(*one) for one in _ambiguous(before)} if found else set()
+    return [_problem(*one) for one in found if _names(*one) not in known]
 
 
 def _names(one: _Placed, other: _Placed, field: str) -> object:
@@ -66,18 +69,17 @@ def _names(one: _Placed, other: _Placed, field: str) -> object:
     return frozenset((p.key, p.endpoint.host, p.endpoint.path) for p in (one, other)), field
 
 
-def _ambiguous(policy: Policy) -> Iterator[tuple[_Placed, _Placed, str]]:
+@per_object
+def _ambiguous(policy: Policy) -> tuple[tuple[_Placed, _Placed, str], ...]:
     placed = [
         _Placed(rule.key, index, endpoint) for rule in policy.rules for index, endpoint in enumerate(rule.endpoints)
     ]
-    for one, other in _pairs(placed):
-        field = _difference(one.endpoint, other.endpoint)
-        if field:
-            yield one, other, field
+    found = ((one, other, _difference(one.endpoint, other.endpoint)) for one, other in _pairs(placed))
+    return tuple(each for each in found if each[2])
 
 
 def _pairs(placed: list[_Placed]) -> Iterator[tuple[_Placed, _Placed]]:
-    """Pairs that can conflict and share a connection: exact hosts by hashing, only wildcards by comparison."""
+    """Pairs that can conflict and share a connection. Linear in what does not overlap."""
     by_port: dict[int, list[_Placed]] = defaultdict(list)
     for entry in placed:
         for port in entry.endpoint.ports:
@@ -93,26 +95,63 @@ def _pairs(placed: list[_Placed]) -> Iterator[tuple[_Placed, _Placed]]:
 
 def _meeting(entries: list[_Placed]) -> Iterator[tuple[_Placed, _Placed]]:
     """Overlapping hosts on one port. Endpoints that treat traffic alike are represented by one of them per host."""
-    exact: dict[str, dict[object, _Placed]] = defaultdict(dict)
-    wild: dict[tuple[str, object], _Placed] = {}
+    hosts: dict[str, list[_Placed]] = defaultdict(list)
     for entry in entries:
-        host = entry.endpoint.host
-        treatment = _treatment(entry.endpoint)
-        if host and "*" not in host:
-            exact[host].setdefault(treatment, entry)
-        else:
-            wild.setdefault((host, treatment), entry)
-    for group in exact.values():
+        hosts[entry.endpoint.host].append(entry)
+    distinct = {host: _distinct(group) for host, group in hosts.items() if len(group) > 1}
+    for group in distinct.values():
         yield from _each_two(list(group.values()))
-    patterns = list(wild.values())
-    yield from ((a, b) for a, b in _each_two(patterns) if host_overlaps(a.endpoint.host, b.endpoint.host))
+    patterns = [host for host in hosts if not host or "*" in host]
+    for pattern, host in _overlapping(patterns, hosts):
+        ours, theirs = (
+            distinct.get(name) or distinct.setdefault(name, _distinct(hosts[name])) for name in (pattern, host)
+        )
+        if len(theirs) > 1 or ours.keys() != theirs.keys():
+            for one in ours.values():
+                yield from ((one, other) for other in theirs.values())
+
+
+def _distinct(group: list[_Placed]) -> dict[object, _Placed]:
+    found: dict[object, _Placed] = {}
+    for entry in group:
+        found.setdefault(_treatment(entry.endpoint), entry)
+    return found
+
+
+def _overlapping(patterns: Sequence[str], hosts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(pattern, host) that share a name, each two patterns once.
+
+    Two hosts can only overlap where the literal end of one is an end of the other, so those are found by hashing and
+    compared; `""` (any host) ends every name.
+    """
+    if not patterns:
+        return
+    order = {host: index for index, host in enumerate(patterns)}
+    ends: dict[str, list[str]] = defaultdict(list)
     for pattern in patterns:
-        treatment = _treatment(pattern.endpoint)
-        for host, group in exact.items():
-            if len(group) == 1 and treatment in group:
-                continue
-            if host_overlaps(pattern.endpoint.host, host):
-                yield from ((pattern, entry) for entry in group.values())
+        ends[_literal_end(pattern)].append(pattern)
+    for host in hosts:
+        mine = order.get(host)
+        whole = host if mine is None else _literal_end(host)
+        for end in _ends(whole):
+            for pattern in ends.get(end, ()):
+                # Two patterns with the same end find each other twice, others only from the longer end.
+                again = mine is not None and end == whole and order[pattern] >= mine
+                if not again and host_overlaps(pattern, host):
+                    yield pattern, host
+
+
+def _literal_end(pattern: str) -> str:
+    """The labels after the last one with a wildcard."""
+    return pattern.rpartition("*")[2].partition(".")[2]
+
+
+def _ends(host: str) -> Iterator[str]:
+    """A name, and what is left of it without its first labels, down to "" (which ends every name)."""
+    while host:
+        yield host
+        host = host.partition(".")[2]
+    yield ""
 
 
 def _each_two(entries: list[_Placed]) -> Iterable[tuple[_Placed, _Placed]]:
@@ -139,13 +178,14 @@ REQUEST_FIELDS = (
 )
 
 
+_request_fields = operator.attrgetter(*REQUEST_FIELDS)
 ALWAYS_SAID = ("protocol", "enforcement")
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Endpoint)}
 
 
 def _treatment(endpoint: Endpoint) -> object:
     """Everything `_difference` looks at: equal treatments never conflict, whatever the paths."""
-    request = tuple(getattr(endpoint, name) for name in REQUEST_FIELDS) if endpoint.inspected else endpoint.protocol
+    request = _request_fields(endpoint) if endpoint.inspected else endpoint.protocol
     return endpoint.tls, frozenset(endpoint.allowed_ips), request, endpoint.path if endpoint.inspected else ""
 
 

@@ -109,10 +109,9 @@ def _gap(loaded: Sequence[Rule], rule: Rule, endpoint: Endpoint, port: int, bina
     if not same:
         return "no loaded endpoint inspects it the same way"
     if endpoint.enforcement == "enforce":
-        have = [allow for e in same for allow in allows_of(e)]
-        for allow in allows_of(endpoint):
-            if not any(match_covers(h, allow) for h in have):
-                return f"not allowed: {_words(allow)}"
+        missing = not_covered([allow for e in same for allow in allows_of(e)], allows_of(endpoint))
+        if missing is not None:
+            return f"not allowed: {_words(missing)}"
     return _deny_gap(loaded, rule, same, endpoint, port, binary, mode)
 
 
@@ -150,10 +149,9 @@ def _deny_gap(
     mode: Mode,
 ) -> str:
     if mode.denies_present:
-        have = [deny for e in same for deny in e.deny_rules]
-        for deny in endpoint.deny_rules:
-            if not any(match_covers(h, deny) for h in have):
-                return f"not denied: {_words(deny)}"
+        missing = not_covered([deny for e in same for deny in e.deny_rules], endpoint.deny_rules)
+        if missing is not None:
+            return f"not denied: {_words(missing)}"
     if mode.heed_denies and endpoint.enforcement == "enforce":
         for e in _possible(loaded, endpoint, port, binary):
             if not e.inspected or not path_overlaps(_scope(e), _scope(endpoint)):
@@ -326,6 +324,12 @@ def match_covers(wide: L7Match, narrow: L7Match) -> bool:
     kind = wide.operation_type in ("*", narrow.operation_type)
     name = wide.operation_name in ("", narrow.operation_name)
     return kind and name and wide.command in ("*", narrow.command) and set(wide.fields) == set(narrow.fields)
+
+
+def not_covered(wide: Sequence[L7Match], narrow: Iterable[L7Match]) -> L7Match | None:
+    """The first of `narrow` that none of `wide` covers. Most are there word for word, which is found by hashing."""
+    same = frozenset(wide)
+    return next((n for n in narrow if n not in same and not any(match_covers(w, n) for w in wide)), None)
 
 
 def _method_covers(wide: str, narrow: str) -> bool:

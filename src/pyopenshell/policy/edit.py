@@ -78,10 +78,10 @@ def _value(entry: Entry, old: object, new: object) -> None:
 
 def _list(target: Piece, old: Sequence[object], new: Sequence[object]) -> None:
     """Equal items stay; what stands in the place of another of the same kind becomes it."""
-    spelled = [[json.dumps(item, sort_keys=True) for item in items] for items in (old, new)]
+    was, becomes = ([json.dumps(item, sort_keys=True) for item in items] for items in (old, new))
     entries = list(target.entries)
     kept: list[Entry] = []
-    for what, a, b, c, d in difflib.SequenceMatcher(None, *spelled, autojunk=False).get_opcodes():
+    for what, a, b, c, d in difflib.SequenceMatcher(None, was, becomes, autojunk=False).get_opcodes():
         if what == "equal":
             kept += entries[a:b]
             continue

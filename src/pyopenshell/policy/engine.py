@@ -15,7 +15,7 @@ from pyopenshell.policy.decision import Condition, Connection, Decision
 from pyopenshell.policy.explain import connection_denied, request_denied
 from pyopenshell.policy.grants import Grant, Judgement, Record, judge
 from pyopenshell.policy.hosts import canonical_host
-from pyopenshell.policy.index import GrantIndex
+from pyopenshell.policy.index import GrantIndex, window
 from pyopenshell.policy.ladder import Explanation
 from pyopenshell.policy.ladder import explain as explained
 from pyopenshell.policy.model import Policy
@@ -209,6 +209,11 @@ def compile(policy: Policy, reuse: Engine | None = None) -> Engine:
     """
     with _collector_paused():
         return Engine(policy, reuse)
+
+
+def related(old: Policy, new: Policy) -> bool:
+    """Would `compile(new, reuse=...)` of an engine of `old` cost only the size of the change?"""
+    return window(old.rules, new.rules) is not None
 
 
 @contextlib.contextmanager

@@ -119,7 +119,9 @@ def _example(cursor: Cursor, expected: str) -> tuple[str, str, Node]:
         cursor.refuse("tests_request", "an example needs request", "write `request: METHOD https://host/path`")
     because = take(fields, "because", Cursor.text, "")
     if because and because not in CONDITIONS:
-        fields["because"].refuse("unknown_value", f"unknown condition {shown(because)}", did_you_mean(because, CONDITIONS))
+        fields["because"].refuse(
+            "unknown_value", f"unknown condition {shown(because)}", did_you_mean(because, CONDITIONS)
+        )
     elif because and expected == "allowed":
         fields["because"].refuse("tests_because", "what is allowed has no condition that failed", "remove because")
     at = fields["request"].node if "request" in fields else cursor.node

@@ -134,7 +134,7 @@ def _combine(have: Endpoint, incoming: Endpoint) -> Endpoint:
 
 
 def _all_covered(wide: Sequence[L7Match], narrow: Sequence[L7Match]) -> bool:
-    return all(any(coverage.match_covers(w, n) for w in wide) for n in narrow)
+    return coverage.not_covered(wide, narrow) is None
 
 
 # ---- the guard -------------------------------------------------------------------------------------------------------

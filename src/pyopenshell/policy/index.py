@@ -118,9 +118,9 @@ class GrantIndex:
         self._scopes: dict[tuple[str, ...], int]
         """How many grants have each set of binaries."""
         self._binaries: BinaryIndex
-        window = _window(reuse.rules, policy.rules) if reuse is not None else None
-        if reuse is not None and window is not None:
-            self._patch(reuse, *window)
+        stretch = window(reuse.rules, policy.rules) if reuse is not None else None
+        if reuse is not None and stretch is not None:
+            self._patch(reuse, *stretch)
         else:
             self._build(reuse.grants if reuse is not None else {})
 
@@ -200,7 +200,7 @@ class GrantIndex:
         yield from dict.fromkeys(host for _, host, _ in self.grants if host)
 
 
-def _window(old: Sequence[Rule], new: Sequence[Rule]) -> tuple[int, int, int] | None:
+def window(old: Sequence[Rule], new: Sequence[Rule]) -> tuple[int, int, int] | None:
     """(start, end in old, end in new) of the only stretch of rules that changed; None where regrouping is simpler.
 
     By identity: a policy that was edited shares its other rules, one that was read anew shares none.

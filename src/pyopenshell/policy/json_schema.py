@@ -44,7 +44,7 @@ def _mapping(section: Section) -> Shape:
     out: Shape = {
         "description": section.text,
         "type": "object",
-        "properties": {key.name: _property(section, key) for key in section.keys},
+        "properties": {key.name: property_of(section, key) for key in section.keys},
         "additionalProperties": False,
     }
     required = [key.name for key in section.keys if key.required]
@@ -55,7 +55,7 @@ def _mapping(section: Section) -> Shape:
     return out
 
 
-def _property(section: Section, key: Key) -> Shape:
+def property_of(section: Section, key: Key) -> Shape:
     out: Shape = {"description": key.text}
     out |= key.shape
     if "$ref" not in out and not {"type", "enum", "const", "anyOf"} & out.keys():

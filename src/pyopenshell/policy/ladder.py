@@ -131,10 +131,11 @@ def _rules(grants: Sequence[Grant]) -> str:
 
 def _binaries(engine: Engine, connection: Connection, grants: Sequence[Grant]) -> str:
     named = frozenset(binary for grant in grants for binary in grant.binaries)
-    out = []
-    for index, path in enumerate((connection.binary, *connection.ancestors)):
-        for pattern in sorted(engine.index.binaries_of(path) & named):
-            out.append(f"{printable(pattern)} matches {'the program' if index == 0 else 'ancestor ' + printable(path)}")
+    out = [
+        f"{printable(pattern)} matches {'ancestor ' + printable(path) if index else 'the program'}"
+        for index, path in enumerate((connection.binary, *connection.ancestors))
+        for pattern in sorted(engine.index.binaries_of(path) & named)
+    ]
     return few(out)
 
 

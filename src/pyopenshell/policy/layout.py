@@ -27,7 +27,7 @@ from pyopenshell.policy.nodes import ListNode, MapNode, Node, ScalarNode, parse_
 WIDTH = 120
 INDENT = 2
 
-_PLAIN = re.compile(r"[A-Za-z0-9_/.][A-Za-z0-9_/.@~+=()-]*").fullmatch
+_PLAIN = re.compile(r"[A-Za-z0-9_/.][A-Za-z0-9_/.@~+=()*-]*").fullmatch
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -50,7 +50,7 @@ class Piece:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Entry:
-    """One child. `label` is the source of its key, "" in a list; `lead` are comments and blanks above, `tail` behind."""
+    """One child. `label` is the source of its key, "" in a list; `lead` stands above it, `tail` behind it."""
 
     key: str
     label: str
@@ -219,7 +219,7 @@ class _Reader:
 
     def _hang(self, stack: list[tuple[Piece, Any]], piece: Piece, event: Any) -> None:
         container, key = stack[-1]
-        line, column = event.start_mark.line, event.start_mark.column
+        line = event.start_mark.line
         if container.kind == "list":
             container.entries.append(Entry("", "", piece, line=line, column=container.column, last=line))
         elif key is None:

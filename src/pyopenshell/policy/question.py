@@ -5,6 +5,7 @@ Decides how a question is written and what counts as an answer. The verdict is t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -84,10 +85,8 @@ def _parts(url: str, *, bare: bool) -> tuple[str, int, str]:
     if "#" in rest:
         raise ValueError(f"a fragment is never sent, leave it out: {shown(url)}")
     host = place.group(1)
-    try:
+    with contextlib.suppress(ValueError):  # the engine says why it is no host
         host = canonical_host(host)
-    except ValueError:
-        pass  # the engine says why it is no host
     return host, port, "/" + rest if rest.startswith("?") else rest
 
 
@@ -132,13 +131,13 @@ class Answer:
         """Raw bytes were asked for and the connection is admitted, but only for requests."""
         return self.question.method == RAW and self.explanation.decision.allowed and self.inspected
 
-    def lines(self) -> list[str]:
-        """The ladder; its last line is the verdict."""
-        lines = self.explanation.lines()
-        return [*lines[:-1], f"  = denied: {self.reason}"] if self._uninspectable else lines
+    @property
+    def verdict(self) -> str:
+        """One line for people, with the reason."""
+        return f"denied: {self.reason}" if self._uninspectable else self.explanation.verdict
 
     def __str__(self) -> str:
-        return "\n".join(self.lines())
+        return "\n".join([*self.explanation.lines()[:-1], f"  = {self.verdict}"])
 
 
 def ask(engine: Engine, asked: Question) -> Answer:

@@ -53,15 +53,19 @@ def ref(name: str) -> Shape:
 
 
 def listing(items: Shape, least: int = 0, most: int = 0) -> Shape:
-    return (
-        {"type": "array", "items": items}
-        | ({"minItems": least} if least else {})
-        | ({"maxItems": most} if most else {})
-    )
+    out: Shape = {"type": "array", "items": items}
+    if least:
+        out["minItems"] = least
+    if most:
+        out["maxItems"] = most
+    return out
 
 
 def mapping(values: Shape, most: int = 0) -> Shape:
-    return {"type": "object", "additionalProperties": values} | ({"maxProperties": most} if most else {})
+    out: Shape = {"type": "object", "additionalProperties": values}
+    if most:
+        out["maxProperties"] = most
+    return out
 
 
 TEXT: Shape = {"type": "string"}

@@ -47,11 +47,14 @@ def _affected(diff: Diff) -> Iterable[Grant]:
     """Grants of `after` whose connections may be dialled differently: only where addresses play a role at all."""
     if not (_plays_a_role(diff.a.grants.values()) or _plays_a_role(diff.b.grants.values())):
         return
-    changed = {id(grant) for key, grant in diff.b.grants.items() if diff.a.grants.get(key) is not grant}
+    met = {
+        id(grant)
+        for key, other in diff.b.grants.items()
+        if diff.a.grants.get(key) is not other
+        for grant in diff.hosts_a.at(other.host, other.port)
+    }
     for key, grant in diff.a.grants.items():
-        if diff.b.grants.get(key) is not grant or any(
-            id(other) in changed for other in diff.hosts_b.at(grant.host, grant.port)
-        ):
+        if id(grant) in met or diff.b.grants.get(key) is not grant:
             yield grant
 
 

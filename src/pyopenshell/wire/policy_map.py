@@ -327,6 +327,40 @@ def merge_operation_from_proto(message: openshell_pb2.PolicyMergeOperation) -> m
     raise merge.MergeError("invalid_argument", "the merge operation is missing an operation")
 
 
+def merge_operation_to_proto(operation: merge.Operation) -> openshell_pb2.PolicyMergeOperation:
+    """The inverse of `merge_operation_from_proto`."""
+    message = openshell_pb2.PolicyMergeOperation()
+    if isinstance(operation, merge.AddRule):
+        message.add_rule.rule_name = operation.rule_name
+        message.add_rule.rule.CopyFrom(rule_to_proto(operation.rule))
+    elif isinstance(operation, merge.RemoveEndpoint):
+        message.remove_endpoint.rule_name = operation.rule_name
+        message.remove_endpoint.host, message.remove_endpoint.port = operation.host, operation.port
+    elif isinstance(operation, merge.RemoveRule):
+        message.remove_rule.rule_name = operation.rule_name
+    elif isinstance(operation, merge.RemoveBinary):
+        message.remove_binary.rule_name, message.remove_binary.binary_path = operation.rule_name, operation.binary
+    elif isinstance(operation, merge.AddDenyRules):
+        message.add_deny_rules.target.CopyFrom(_target_to_proto(operation.target))
+        message.add_deny_rules.deny_rules.extend(map(deny_to_proto, operation.deny_rules))
+    else:
+        message.add_allow_rules.target.CopyFrom(_target_to_proto(operation.target))
+        for match in operation.rules:
+            message.add_allow_rules.rules.add().allow.CopyFrom(_allow_to_proto(match))
+    return message
+
+
+def _target_to_proto(target: merge.Target) -> openshell_pb2.L7RuleTarget:
+    message = openshell_pb2.L7RuleTarget(
+        rule_name=target.rule_name, host=target.host, ports=target.ports, any_binary=target.any_binary
+    )
+    if target.path is not None:
+        message.path = target.path
+    for path in target.binaries:
+        message.binaries.add().path = path
+    return message
+
+
 def _target(message: openshell_pb2.L7RuleTarget | None) -> merge.Target:
     if message is None:
         raise merge.MergeError("invalid_argument", "target is required")

@@ -33,7 +33,7 @@ class ExecService:
     sandboxes: Sandboxes
     driver: Driver
 
-    async def ExecSandbox(self, request: openshell_pb2.ExecSandboxRequest, caller: Caller) -> AsyncIterator[Event]:  # noqa: N802
+    async def ExecSandbox(self, request: openshell_pb2.ExecSandboxRequest, caller: Caller) -> AsyncIterator[Event]:
         async def feed(process: Process) -> None:
             if request.stdin:
                 await process.write(request.stdin)
@@ -43,7 +43,7 @@ class ExecService:
             async for event in events:
                 yield event
 
-    async def ExecSandboxInteractive(  # noqa: N802
+    async def ExecSandboxInteractive(
         self, requests: AsyncIterator[openshell_pb2.ExecSandboxInput], caller: Caller
     ) -> AsyncIterator[Event]:
         first = await anext(requests, None)

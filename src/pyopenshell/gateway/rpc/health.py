@@ -18,10 +18,10 @@ class Health:
 
     driver: Driver
 
-    async def Health(self, request: openshell_pb2.HealthRequest, caller: Caller) -> openshell_pb2.HealthResponse:  # noqa: N802
+    async def Health(self, request: openshell_pb2.HealthRequest, caller: Caller) -> openshell_pb2.HealthResponse:
         return openshell_pb2.HealthResponse(status=openshell_pb2.SERVICE_STATUS_HEALTHY, version=VERSION)
 
-    async def GetCurrentUser(  # noqa: N802
+    async def GetCurrentUser(
         self, request: openshell_pb2.GetCurrentUserRequest, caller: Caller
     ) -> openshell_pb2.GetCurrentUserResponse:
         user = caller.user
@@ -33,7 +33,7 @@ class Health:
             identity_provider=user.provider,
         )
 
-    async def GetGatewayInfo(  # noqa: N802
+    async def GetGatewayInfo(
         self, request: openshell_pb2.GetGatewayInfoRequest, caller: Caller
     ) -> openshell_pb2.GetGatewayInfoResponse:
         driver = openshell_pb2.ComputeDriverInfo(

@@ -31,7 +31,7 @@ class LogService:
     bus: Bus
     sandboxes: Sandboxes
 
-    async def PushSandboxLogs(  # noqa: N802
+    async def PushSandboxLogs(
         self, requests: AsyncIterator[openshell_pb2.PushSandboxLogsRequest], caller: Caller
     ) -> openshell_pb2.PushSandboxLogsResponse:
         sandbox_id = ""
@@ -44,7 +44,7 @@ class LogService:
             self.logs.append(sandbox_id, request.logs, "sandbox")
         return openshell_pb2.PushSandboxLogsResponse()
 
-    async def GetSandboxLogs(  # noqa: N802
+    async def GetSandboxLogs(
         self, request: openshell_pb2.GetSandboxLogsRequest, caller: Caller
     ) -> openshell_pb2.GetSandboxLogsResponse:
         sandbox_id = await self._sandbox_id(workspace_of(request.workspace_scope), request.sandbox)
@@ -52,7 +52,7 @@ class LogService:
         entries, total = await self.logs.tail(sandbox_id, request.lines, wanted)
         return openshell_pb2.GetSandboxLogsResponse(logs=[entry.line for entry in entries], buffer_total=total)
 
-    async def WatchSandbox(self, request: openshell_pb2.WatchSandboxRequest, caller: Caller) -> AsyncIterator[Event]:  # noqa: N802
+    async def WatchSandbox(self, request: openshell_pb2.WatchSandboxRequest, caller: Caller) -> AsyncIterator[Event]:
         sandbox_id = await self._sandbox_id(workspace_of(request.workspace_scope), request.sandbox)
         watch = _Watch(self, request, sandbox_id)
         topics = [f"sandbox:{sandbox_id}", *([f"logs:{sandbox_id}"] if request.follow_logs else [])]

@@ -26,21 +26,21 @@ class SandboxService:
 
     sandboxes: Sandboxes
 
-    async def CreateSandbox(  # noqa: N802
+    async def CreateSandbox(
         self, request: openshell_pb2.CreateSandboxRequest, caller: Caller
     ) -> openshell_pb2.SandboxResponse:
         workspace = workspace_of(request.workspace_scope)
         record = await self.sandboxes.create(request, workspace, caller.subject, _within(READY_WAIT, caller))
         return openshell_pb2.SandboxResponse(sandbox=record.to_proto())
 
-    async def GetSandbox(  # noqa: N802
+    async def GetSandbox(
         self, request: openshell_pb2.GetSandboxRequest, caller: Caller
     ) -> openshell_pb2.SandboxResponse:
         workspace = workspace_of(request.workspace_scope)
         record = await self.sandboxes.get(workspace, _name(request.name), _within(HOLD, caller))
         return openshell_pb2.SandboxResponse(sandbox=record.to_proto())
 
-    async def ListSandboxes(  # noqa: N802
+    async def ListSandboxes(
         self, request: openshell_pb2.ListSandboxesRequest, caller: Caller
     ) -> openshell_pb2.ListSandboxesResponse:
         workspace = workspaces_of(request.workspace_scope, caller)
@@ -53,7 +53,7 @@ class SandboxService:
             next_page_token=pages.encode("ListSandboxes", filters, cursor) if cursor else "",
         )
 
-    async def DeleteSandbox(  # noqa: N802
+    async def DeleteSandbox(
         self, request: openshell_pb2.DeleteSandboxRequest, caller: Caller
     ) -> openshell_pb2.DeleteSandboxResponse:
         workspace = workspace_of(request.workspace_scope)
@@ -67,13 +67,13 @@ class SandboxService:
             outcome=openshell_pb2.DELETION_OUTCOME_COMPLETED, sandbox_id=sandbox_id
         )
 
-    async def StopSandbox(  # noqa: N802
+    async def StopSandbox(
         self, request: openshell_pb2.StopSandboxRequest, caller: Caller
     ) -> openshell_pb2.SandboxResponse:
         record = await self.sandboxes.stop(workspace_of(request.workspace_scope), _name(request.name))
         return openshell_pb2.SandboxResponse(sandbox=record.to_proto())
 
-    async def StartSandbox(  # noqa: N802
+    async def StartSandbox(
         self, request: openshell_pb2.StartSandboxRequest, caller: Caller
     ) -> openshell_pb2.SandboxResponse:
         workspace = workspace_of(request.workspace_scope)

@@ -37,7 +37,7 @@ class SupervisorService:
     sessions: Sessions
     tokens: Tokens
 
-    async def ConnectSupervisor(  # noqa: N802
+    async def ConnectSupervisor(
         self, requests: AsyncIterator[openshell_pb2.SupervisorMessage], caller: Caller
     ) -> AsyncIterator[openshell_pb2.GatewayMessage]:
         first = await anext(requests, None)
@@ -100,7 +100,7 @@ class SupervisorService:
             with contextlib.suppress(GatewayError):
                 await self._report(session.sandbox_id, load.version, loaded, load.error)
 
-    async def ReportPolicyStatus(  # noqa: N802
+    async def ReportPolicyStatus(
         self, request: openshell_pb2.ReportPolicyStatusRequest, caller: Caller
     ) -> openshell_pb2.ReportPolicyStatusResponse:
         caller.require_sandbox(request.sandbox_id)
@@ -110,7 +110,7 @@ class SupervisorService:
     async def _report(self, sandbox_id: str, version: int, status: int, error: str) -> None:
         await self.store.run(lambda tx: self.revisions.report(tx, sandbox_id, version, status, error))
 
-    async def RefreshSandboxToken(  # noqa: N802
+    async def RefreshSandboxToken(
         self, request: openshell_pb2.RefreshSandboxTokenRequest, caller: Caller
     ) -> openshell_pb2.RefreshSandboxTokenResponse:
         if len(request.extension_service_names) > _EXTENSION_LIMIT:
@@ -130,20 +130,20 @@ class SupervisorService:
             credential_epoch=principal.epoch,
         )
 
-    async def ReportMainProcessExit(  # noqa: N802
+    async def ReportMainProcessExit(
         self, request: openshell_pb2.ReportMainProcessExitRequest, caller: Caller
     ) -> openshell_pb2.ReportMainProcessExitResponse:
         caller.require_sandbox(request.sandbox_id)
         await self.sandboxes.main_process_exited(request.sandbox_id, request.instance_id, request.exit_code)
         return openshell_pb2.ReportMainProcessExitResponse()
 
-    async def FinalizeMainProcessExit(  # noqa: N802
+    async def FinalizeMainProcessExit(
         self, request: openshell_pb2.FinalizeMainProcessExitRequest, caller: Caller
     ) -> openshell_pb2.FinalizeMainProcessExitResponse:
         caller.require_sandbox(request.sandbox_id)
         return openshell_pb2.FinalizeMainProcessExitResponse()
 
-    async def ReportSandboxConfiguration(  # noqa: N802
+    async def ReportSandboxConfiguration(
         self, request: openshell_pb2.ReportSandboxConfigurationRequest, caller: Caller
     ) -> openshell_pb2.ReportSandboxConfigurationResponse:
         caller.require_sandbox(request.sandbox_id)
@@ -151,7 +151,7 @@ class SupervisorService:
             _log.warning("sandbox %s does not admit its configuration", request.sandbox_id)
         return openshell_pb2.ReportSandboxConfigurationResponse()
 
-    async def GetSandboxProviderEnvironment(  # noqa: N802
+    async def GetSandboxProviderEnvironment(
         self, request: openshell_pb2.GetSandboxProviderEnvironmentRequest, caller: Caller
     ) -> openshell_pb2.GetSandboxProviderEnvironmentResponse:
         caller.require_sandbox(request.sandbox_id)

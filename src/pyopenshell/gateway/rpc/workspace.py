@@ -17,18 +17,18 @@ class WorkspaceService:
 
     workspaces: Workspaces
 
-    async def CreateWorkspace(  # noqa: N802
+    async def CreateWorkspace(
         self, request: openshell_pb2.CreateWorkspaceRequest, caller: Caller
     ) -> openshell_pb2.CreateWorkspaceResponse:
         workspace = await self.workspaces.create(_name(request.name), dict(request.labels))
         return openshell_pb2.CreateWorkspaceResponse(workspace=workspace)
 
-    async def GetWorkspace(  # noqa: N802
+    async def GetWorkspace(
         self, request: openshell_pb2.GetWorkspaceRequest, caller: Caller
     ) -> openshell_pb2.GetWorkspaceResponse:
         return openshell_pb2.GetWorkspaceResponse(workspace=await self.workspaces.get(_name(request.name)))
 
-    async def ListWorkspaces(  # noqa: N802
+    async def ListWorkspaces(
         self, request: openshell_pb2.ListWorkspacesRequest, caller: Caller
     ) -> openshell_pb2.ListWorkspacesResponse:
         size, filters = pages.page_size(request.page_size), (request.label_selector,)
@@ -37,7 +37,7 @@ class WorkspaceService:
         token = pages.encode("ListWorkspaces", filters, cursor) if cursor else ""
         return openshell_pb2.ListWorkspacesResponse(workspaces=found, next_page_token=token)
 
-    async def DeleteWorkspace(  # noqa: N802
+    async def DeleteWorkspace(
         self, request: openshell_pb2.DeleteWorkspaceRequest, caller: Caller
     ) -> openshell_pb2.DeleteWorkspaceResponse:
         if await self.workspaces.delete(_name(request.name)):
