@@ -31,8 +31,10 @@ check: .venv/.dev ## style, types, import directions, generated files
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo
 	$(PY) tools/generate_wire.py --check
+	$(PY) tools/generate_policy_docs.py --check
+	$(PY) tools/generate_rpc_table.py --check
 
 test: check ## everything CI runs
 	.venv/bin/pytest -n 2 --dist loadgroup

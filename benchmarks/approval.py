@@ -79,9 +79,7 @@ async def rounds_of(core: Core, sandbox_id: str, rounds: int, *, known: bool) ->
         wanted = dataclasses.replace(proposal(rounds + number, known=known), key=f"bulk_{number}")
         (chunk_id,) = await core.propose(sandbox_id, wanted)
         pairs.append((chunk_id, (await core.chunk(sandbox_id, chunk_id)).review_token))
-    seconds, _ = await timed(
-        lambda: core.inbox.approve_all(sandbox_id, pairs, "mtls:CN=alice", include_flagged=False)
-    )
+    seconds, _ = await timed(lambda: core.inbox.approve_all(sandbox_id, pairs, "mtls:CN=alice", include_flagged=False))
     times["approve all"].append(seconds)
     return times
 

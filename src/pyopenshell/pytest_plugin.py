@@ -6,7 +6,7 @@ nothing of the product before a test asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ SUITES = (".policy-tests.yaml", ".policy-tests.yml")
 
 
 class Verdict:
-    """True or false as the assertion asked, and the whole ladder as its `repr`, which pytest prints when it fails."""
+    """True or false as the assertion asked; its `repr` says why in one line, `str(verdict.answer)` in all of them."""
 
     __slots__ = ("answer", "holds")
 
@@ -35,7 +35,7 @@ class Verdict:
         return self.holds
 
     def __repr__(self) -> str:
-        return f"{self.answer.word}\n{self.answer}"
+        return f"<{self.answer.question}: {self.answer.verdict}>"
 
 
 class PolicyCheck:
@@ -50,6 +50,8 @@ class PolicyCheck:
 
         self.policy = policy
         self.engine: Engine = compile(policy)
+        self.last: Verdict | None = None
+        """The latest verdict; its ladder is shown when the test fails."""
 
     @classmethod
     def load(cls, file: str | Path) -> PolicyCheck:
@@ -72,10 +74,14 @@ class PolicyCheck:
 
         return ask(self.engine, question(method, url, binary, ancestors))
 
+    def _said(self, answer: Answer, *, holds: bool) -> Verdict:
+        self.last = Verdict(answer, holds=holds)
+        return self.last
+
     def allows(self, method: str, url: str, *, binary: str, ancestors: Sequence[str] = ()) -> Verdict:
         """Do the rules allow it? Not in audit mode, where what the rules refuse is forwarded."""
         answer = self.ask(method, url, binary=binary, ancestors=ancestors)
-        return Verdict(answer, holds=answer.allows)
+        return self._said(answer, holds=answer.allows)
 
     def denies(
         self, method: str, url: str, *, binary: str, ancestors: Sequence[str] = (), because: str = ""
@@ -87,12 +93,12 @@ class PolicyCheck:
             raise ValueError(f"unknown condition {because!r}; expected one of: {', '.join(CONDITIONS)}")
         answer = self.ask(method, url, binary=binary, ancestors=ancestors)
         condition = answer.explanation.decision.condition.value
-        return Verdict(answer, holds=answer.denies and because in ("", condition))
+        return self._said(answer, holds=answer.denies and because in ("", condition))
 
     def audits(self, method: str, url: str, *, binary: str, ancestors: Sequence[str] = ()) -> Verdict:
         """Is it refused by the rules and forwarded all the same?"""
         answer = self.ask(method, url, binary=binary, ancestors=ancestors)
-        return Verdict(answer, holds=answer.audits)
+        return self._said(answer, holds=answer.audits)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -130,6 +136,18 @@ def policy(request: pytest.FixtureRequest) -> PolicyCheck:
     if marker is not None:
         return PolicyCheck.load(request.path.parent / marker.args[0])
     return PolicyCheck.load(policy_file(request.config, request.path.parent))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Below a failed test: the ladder of what its policy said last."""
+    report = yield
+    check = getattr(item, "funcargs", {}).get("policy")
+    if call.when == "call" and report.failed and isinstance(check, PolicyCheck) and check.last is not None:
+        report.sections.append(("openshell policy, asked last", str(check.last.answer)))
+    return report
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

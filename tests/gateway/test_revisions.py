@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 
 from pyopenshell.gateway.errors import GatewayError
-from pyopenshell.gateway.revisions import MAX_POLICY_BYTES
+from pyopenshell.gateway.revisions import MAX_POLICY_BYTES, decode, encode
 from pyopenshell.gateway.store.schema import log_lines
 from pyopenshell.policy.canonical import policy_hash
 from pyopenshell.policy.model import (
@@ -22,6 +23,7 @@ from pyopenshell.policy.model import (
 )
 from pyopenshell.wire import policy_map
 from pyopenshell.wire.gen import openshell_pb2, sandbox_pb2
+from tests.policy.strategies import policies
 
 from .core import ALICE, WORKSPACE, Core, as_sandbox, opened, policy, raw, rest
 
@@ -303,3 +305,23 @@ async def test_a_sandbox_reads_only_its_own_configuration(tmp_path: Path) -> Non
         request.name = "other"
         with pytest.raises(GatewayError, match="sandbox not found or not owned by caller"):
             await core.policy.GetSandboxConfig(request, as_sandbox(own))
+
+
+# ---- the stored form -------------------------------------------------------------------------------------------------
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(policies())
+def test_the_stored_form_is_the_message_of_the_whole_policy(some: Policy) -> None:
+    """It is put together from rules that were serialised before, and must not show it."""
+    message = policy_map.policy_to_proto(some)
+    assert encode(some) == message.SerializeToString(deterministic=True)
+    assert decode(encode(some)) == policy_map.policy_from_proto(message)
+
+
+def test_rules_that_did_not_change_stay_the_same_objects_from_revision_to_revision() -> None:
+    first = decode(encode(policy(*(raw(f"h{n}.example.com") for n in range(20)))))
+    second = decode(encode(dataclasses.replace(first, rules=(raw("a.example.com"), *first.rules))))
+    known = set(map(id, first.rules))
+    assert sum(id(rule) in known for rule in second.rules) == 20
+    assert decode(encode(first)) is decode(bytes(bytearray(encode(first))))

@@ -35,7 +35,7 @@ def _scalar(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
     if "const" in schema and value != schema["const"]:
         return False
     number = isinstance(value, int) and not isinstance(value, bool)
-    return not number or schema.get("minimum", value) <= value <= schema.get("maximum", value)
+    return not number or bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
 
 
 def _text(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
@@ -43,7 +43,7 @@ def _text(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
         return True
     if "pattern" in schema and not re.search(schema["pattern"], value):
         return False
-    return schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
+    return bool(schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)))
 
 
 def _object(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:

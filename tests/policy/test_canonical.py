@@ -81,3 +81,12 @@ def test_a_name_that_repeats_the_key_says_nothing() -> None:
     rule = Rule("r", (BASE,), ("/x",))
     assert rule_hash(rule) == rule_hash(dataclasses.replace(rule, name="r"))
     assert rule_hash(rule) != rule_hash(dataclasses.replace(rule, name="other"))
+
+
+def test_one_changed_rule_changes_the_hash_of_the_policy() -> None:
+    rules = tuple(Rule(f"r{n}", (BASE,), ("/x",)) for n in range(3))
+    policy = Policy(rules=rules)
+    changed = dataclasses.replace(rules[1], endpoints=(dataclasses.replace(BASE, host="b.b"),))
+    assert policy_hash(Policy(rules=(rules[0], changed, rules[2]))) != policy_hash(policy)
+    assert policy_hash(Policy(rules=rules[:2])) != policy_hash(policy)
+    assert rule_hash(dataclasses.replace(rules[0])) == rule_hash(rules[0])

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pyopenshell.policy import Endpoint, L7Match, Policy, Rule
 from pyopenshell.policy.conflicts import conflicts, new_conflicts
+from pyopenshell.policy.coverage import host_overlaps
 
 GET = L7Match("GET", "/a")
 REST = Endpoint("a.example.com", (443,), protocol="rest", rules=(GET,))
@@ -83,6 +87,61 @@ def test_a_moved_port_is_not_a_new_conflict() -> None:
     assert conflicts(after)
     assert new_conflicts(before, after) == []
     assert new_conflicts(Policy(), after)
+
+
+HOST_SHAPES = st.sampled_from(
+    [
+        "a.x.com",
+        "b.x.com",
+        "a.b.x.com",
+        "x.com",
+        "*.x.com",
+        "**.x.com",
+        "a*.x.com",
+        "*.*.com",
+        "*.b.x.com",
+        "b.y.com",
+        "",
+        "10.0.0.1",
+        "*b.x.com",
+        "**.b.x.com",
+    ]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(HOST_SHAPES, st.booleans(), st.sampled_from([(443,), (80,), (80, 443)])), max_size=7))
+def test_a_conflict_is_found_exactly_where_two_endpoints_have_one(
+    made: list[tuple[str, bool, tuple[int, ...]]],
+) -> None:
+    endpoints = [
+        dataclasses.replace(
+            REST,
+            host=host,
+            ports=ports,
+            enforcement="audit" if audit else "enforce",
+            allowed_ips=() if host else ("10.0.0.0/8",),
+        )
+        for host, audit, ports in made
+    ]
+    together = Policy(rules=tuple(Rule(f"r{n}", (e,), ("/x",)) for n, e in enumerate(endpoints)))
+    two_by_two = any(
+        one.enforcement != other.enforcement
+        and host_overlaps(one.host, other.host)
+        and set(one.ports) & set(other.ports)
+        for one, other in itertools.combinations(endpoints, 2)
+    )
+    assert bool(conflicts(together)) == two_by_two
+
+
+def test_a_thousand_wildcards_are_quick() -> None:
+    rules = tuple(
+        Rule(f"r{i}", (dataclasses.replace(REST, host=f"{'*' if i % 2 else 'a'}.h{i // 2}.example.com"),), ("/x",))
+        for i in range(2000)
+    )
+    started = time.process_time()
+    assert conflicts(Policy(rules=rules)) == []
+    assert time.process_time() - started < 0.5
 
 
 def test_ten_thousand_endpoints_are_quick() -> None:

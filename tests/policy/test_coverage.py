@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 
 import pytest
 from hypothesis import event, given, settings
@@ -22,6 +23,7 @@ from pyopenshell.policy.coverage import (
     path_overlaps,
 )
 from pyopenshell.policy.hosts import host_matches
+from tests.policy.generate import large
 from tests.policy.strategies import (
     SMALL_BINARIES,
     SMALL_HOSTS,
@@ -271,3 +273,12 @@ def test_a_gap_says_what_is_missing() -> None:
 def test_malformed_patterns_never_cover() -> None:
     assert not path_covers("/a/{b}", "/a/b")
     assert not binary_covers("*", CURL)
+
+
+def test_a_rule_of_a_thousand_matchers_is_compared_quickly() -> None:
+    """Each is there word for word: found by hashing, not by comparing every two."""
+    (rule,) = large(1000, dense=True).rules
+    wanted = dataclasses.replace(rule, endpoints=tuple(dataclasses.replace(e, deny_rules=()) for e in rule.endpoints))
+    started = time.process_time()
+    assert gaps([rule], wanted, Mode(heed_denies=False)) == []
+    assert time.process_time() - started < 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -58,8 +59,8 @@ def _conditions(text: str) -> tuple[tuple[str, QueryMatcher], ...]:
 
 
 def _engine_allows(match: L7Match, target: str, *, deny: bool) -> bool:
-    fields = {"deny_rules": (match,), "access": "full"} if deny else {"rules": (match,)}
-    endpoint = Endpoint("x.test", (443,), protocol="rest", **fields)  # type: ignore[arg-type]
+    plain = Endpoint("x.test", (443,), protocol="rest")
+    endpoint = replace(plain, deny_rules=(match,), access="full") if deny else replace(plain, rules=(match,))
     engine = compile(Policy(rules=(Rule("r", (endpoint,), ("/b",)),)))
     return engine.decide(Connection("x.test", 443, "/b"), "GET", target).allowed
 

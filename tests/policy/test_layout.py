@@ -152,7 +152,7 @@ def commented(text: str, rng: random.Random) -> tuple[str, list[str]]:
     return "\n".join(out) + "\n", said
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(policies(), st.integers(0, 10**9))
 def test_formatting_keeps_policy_and_comments(policy: Policy, seed: int) -> None:
     text, said = commented(dump(policy), random.Random(seed))
@@ -183,7 +183,8 @@ def test_an_edit_keeps_everything_that_it_is_not_about() -> None:
     ).replace("{host: b.example.com, ports: [443, 80]}", "{host: b.example.com, port: 443}").replace(
         "# the end",
         "  new:\n    endpoints:\n      - host: new.example.com\n        port: 443\n        protocol: rest\n"
-        "        enforcement: enforce\n        access: read-only\n    binaries:\n      - path: /usr/bin/curl\n# the end",
+        "        enforcement: enforce\n        access: read-only\n"
+        "    binaries:\n      - path: /usr/bin/curl\n# the end",
     ).replace("  new:", "  allow_new_example_com_443:")
 
 
@@ -208,7 +209,10 @@ def test_rules_come_in_the_order_of_the_policy() -> None:
 
 
 def test_what_the_author_wrote_out_stays() -> None:
-    text = "version: 1\nnetwork_policies:\n  r:\n    endpoints:\n      - {host: A.test., port: 443, enforcement: enforce}\n    binaries: [{path: /x}]\n"
+    text = (
+        "version: 1\nnetwork_policies:\n  r:\n    endpoints:\n"
+        "      - {host: A.test., port: 443, enforcement: enforce}\n    binaries: [{path: /x}]\n"
+    )
     before = load(text)
     rule = before.rules[0]
     after = Policy(rules=(Rule("r", rule.endpoints, ("/x", "/y")),))
@@ -217,7 +221,7 @@ def test_what_the_author_wrote_out_stays() -> None:
     assert "binaries: [{path: /x}, {path: /y}]" in out
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(policies(), policies(), st.integers(0, 10**9))
 def test_any_policy_can_become_any_other(before: Policy, after: Policy, seed: int) -> None:
     text, said = commented(dump(before), random.Random(seed))
@@ -226,7 +230,7 @@ def test_any_policy_can_become_any_other(before: Policy, after: Policy, seed: in
     assert set(comments(out)) <= set(said)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(policies(), st.integers(0, 10**9))
 def test_adding_keeps_every_comment(policy: Policy, seed: int) -> None:
     assume("added" not in policy.by_key())

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pyopenshell.policy.globs import FRESH, Glob, L, path_pattern
 from pyopenshell.proof.breadth import breadth
+from pyopenshell.proof.work import Work
 from tests.policy.reference import path_regex
 
 segment = st.sampled_from(["a", "b", "ab", "*", "**", "a*", "*b", "*a*"])
@@ -17,9 +18,9 @@ pattern = st.builds(
 
 
 def test_scale() -> None:
-    assert breadth([path_pattern("/a/b")[1]]) == 0
-    assert 17 < breadth([path_pattern("/**")[1]]) < 19
-    assert breadth([path_pattern("/a")[1]], [path_pattern("/a")[1]]) == -math.inf
+    assert breadth([path_pattern("/a/b")[1]], (), Work()) == 0
+    assert 17 < breadth([path_pattern("/**")[1]], (), Work()) < 19
+    assert breadth([path_pattern("/a")[1]], [path_pattern("/a")[1]], Work()) == -math.inf
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
@@ -37,5 +38,5 @@ def test_counting_is_exact(lefts: list[str], avoid: list[str]) -> None:
                 path = "/" + "/".join(word) + tail
                 if all(path_regex(p).match(path) for p in lefts) and not any(path_regex(p).match(path) for p in avoid):
                     total += 1
-    got = breadth([path_pattern(p)[1] for p in lefts], [path_pattern(p)[1] for p in avoid], depth, names)
+    got = breadth([path_pattern(p)[1] for p in lefts], [path_pattern(p)[1] for p in avoid], Work(), depth, names)
     assert got == (math.log10(total) if total else -math.inf)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pyopenshell.policy.engine import Engine, compile
 from pyopenshell.policy.globs import FRESH, path_pattern
 from pyopenshell.policy.model import Policy
-from pyopenshell.policy.tries import Trie, accepted, closure
+from pyopenshell.policy.tries import Trie, closure
 from pyopenshell.proof import diff as diff_module
 from pyopenshell.proof.diff import Diff
 from pyopenshell.proof.words import overlaps, walk
+from pyopenshell.proof.work import Work
 from tests.policy.generate import Style, mutate, small
 from tests.policy.reference import Point, path_regex, permits
 from tests.policy.test_globs import path, pattern
@@ -96,7 +97,7 @@ def _matched(tokens: list[str], patterns: list[str]) -> list[tuple[set[str], str
     for text in patterns:
         trie.add(path_pattern(text)[1], text)
     lefts = [path_pattern(text)[1] for text in tokens]
-    return [(set(accepted(s)), "/" + "/".join(w)) for w, s in walk(lefts, closure([trie.root]))]
+    return [(set(s.found), "/" + "/".join(w)) for w, s in walk(lefts, closure([trie.root]), Work())]
 
 
 @SET
@@ -116,7 +117,7 @@ def test_overlaps(left: str, patterns: list[str]) -> None:
     trie: Trie[str] = Trie()
     for text in patterns:
         trie.add(path_pattern(text)[1], text)
-    found = set(overlaps(trie.root, path_pattern(left)[1]))
+    found = set(overlaps(trie.root, path_pattern(left)[1], Work()))
     assert found == {text for text in patterns if _matched([left, text], [])}
 
 

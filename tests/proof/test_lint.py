@@ -86,8 +86,12 @@ def _without(policy: Policy, where: tuple[str | int, ...]) -> Policy:
         field, number = str(where[4]), where[5]
         assert isinstance(number, int)
         matches = getattr(endpoint, field)
-        values = {field: (*matches[:number], *matches[number + 1 :])}
-        changed = dataclasses.replace(endpoint, **values)
+        rest_of = (*matches[:number], *matches[number + 1 :])
+        changed = (
+            dataclasses.replace(endpoint, rules=rest_of)
+            if field == "rules"
+            else dataclasses.replace(endpoint, deny_rules=rest_of)
+        )
         left = (*rule.endpoints[:index], changed, *rule.endpoints[index + 1 :])
     return Policy(rules=tuple(dataclasses.replace(r, endpoints=left) if r is rule else r for r in policy.rules))
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pyopenshell.policy.query import Conditions, allows, denies
 from pyopenshell.proof.queries import solve
+from pyopenshell.proof.work import Work
 
 GLOBS = st.sampled_from(["x", "y", "x*", "*y", "*", "xy", "?", "[!x]", "[xy]?"])
 MATCHER = st.dictionaries(
@@ -31,7 +32,7 @@ def test_solver_is_enumeration(
         theirs = any(allows(m, query) for m in other) and not any(denies(m, query) for m in other_deny)
         return mine and not theirs
 
-    solved = solve(allow, deny, other, other_deny)
+    solved = solve(allow, deny, other, other_deny, Work())
     if solved is not None:
         assert wanted(dict(solved))
         return

@@ -150,3 +150,19 @@ def test_incomplete_operations_are_invalid_arguments(fields: dict[str, object], 
     with pytest.raises(merge.MergeError, match=message) as caught:
         operation(**fields)
     assert caught.value.kind == "invalid_argument"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        merge.AddRule("r", Rule("r", (Endpoint("a.b", (443,), protocol="rest", access="full"),), ("/x",))),
+        merge.RemoveEndpoint("a.b", 443, "r"),
+        merge.RemoveRule("r"),
+        merge.RemoveBinary("r", "/x"),
+        merge.AddDenyRules(merge.Target("r", "a.b", (443,), "/v1", ("/x",)), (L7Match("PUT", "/x"),)),
+        merge.AddAllowRules(merge.Target("r", "a.b", (80, 443), None, (), True), (L7Match("GET", "/y"),)),
+    ],
+)
+def test_a_merge_operation_survives_the_wire(operation: merge.Operation) -> None:
+    raw = policy_map.merge_operation_to_proto(operation).SerializeToString()
+    assert policy_map.merge_operation_from_proto(openshell_pb2.PolicyMergeOperation.FromString(raw)) == operation

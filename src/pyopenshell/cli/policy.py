@@ -78,12 +78,12 @@ async def set_(
             mark("·" if unchanged else "✓", f"Policy {what}{detail}", err=True)
         if not wait or unchanged:
             if output != "table":
-                _emit_written(written, "unchanged" if unchanged else "submitted", output)
+                emit_written(written, "unchanged" if unchanged else "submitted", output)
             return
-        await _report_load(gateway, sandbox, written, timeout, output)
+        await report_load(gateway, sandbox, written, timeout, output)
 
 
-def _emit_written(written: Written, status: str, output: str, **more: Any) -> None:
+def emit_written(written: Written, status: str, output: str, **more: Any) -> None:
     emit({"hash": written.policy_hash, "status": status, "version": written.version, **more}, output)
 
 
@@ -93,19 +93,19 @@ async def _latest(gateway: Gateway, sandbox: str) -> int:
     return revisions[0].version if revisions else 0
 
 
-async def _report_load(gateway: Gateway, sandbox: str, written: Written, timeout: float, output: str) -> None:
+async def report_load(gateway: Gateway, sandbox: str, written: Written, timeout: float, output: str) -> None:
     version = written.version
     try:
         async with asyncio.timeout(timeout):
             revision, active = await loaded(gateway, sandbox, version)
     except TimeoutError:
         if output != "table":
-            _emit_written(written, "timeout", output)
+            emit_written(written, "timeout", output)
         else:
             mark("✗", f"Timeout waiting for policy version {version} to load", err=True)
         raise CliError("", TIMED_OUT) from None
     if output != "table":
-        _emit_written(written, revision.status, output, active_version=active, load_error=revision.load_error)
+        emit_written(written, revision.status, output, active_version=active, load_error=revision.load_error)
     elif revision.status == "loaded":
         mark("✓", f"Policy version {version} loaded (active version: {active})", err=True)
     elif revision.status == "superseded":

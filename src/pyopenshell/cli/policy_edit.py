@@ -258,7 +258,7 @@ async def _submit(
     timeout: float,
     output: str,
 ) -> None:
-    from pyopenshell.cli.policy import _emit_written, _report_load
+    from pyopenshell.cli.policy import emit_written, report_load
 
     for warning in result.warnings if output == "table" else ():
         mark("!", visible(warning.message, 1000), err=True)
@@ -270,9 +270,9 @@ async def _submit(
         sign, word = ("·", "unchanged") if unchanged else ("✓", "submitted")
         mark(sign, f"Policy version {written.version} {word} (hash: {written.policy_hash[:12]})", err=True)
     if wait and not unchanged:
-        await _report_load(gateway, sandbox, written, timeout, output)
+        await report_load(gateway, sandbox, written, timeout, output)
     elif output != "table":
-        _emit_written(written, "unchanged" if unchanged else "submitted", output)
+        emit_written(written, "unchanged" if unchanged else "submitted", output)
 
 
 COMMANDS = (fmt, edit, update)

@@ -24,7 +24,7 @@ from pyopenshell.policy.model import Endpoint, Policy, Rule
 from pyopenshell.policy.problems import Problem
 from pyopenshell.policy.validate import validate
 from pyopenshell.proof.delta import Delta, delta_of
-from pyopenshell.proof.findings import findings, render, validation_result
+from pyopenshell.proof.findings import findings, render
 from pyopenshell.proof.notes import security_notes
 from pyopenshell.wire import policy_map
 from pyopenshell.wire.gen import pyopenshell_pb2
@@ -181,7 +181,9 @@ def may_auto_approve(on: Ground, done: Evaluation, reviewed: Policy) -> bool:
     total = on.compose(reviewed)
     if total is on.current:
         return True
-    return validation_result(total, made.effective, on.credentialed) == NO_FINDINGS
+    before = _engine(total)
+    change = delta_of(before, compile_policy(made.effective, reuse=before))
+    return change.proven and render(findings(before, change, on.credentialed)) == NO_FINDINGS
 
 
 def review_token(rule_name: str, rule: Rule, rationale: str, current_hash: str, candidate_hash: str, error: str) -> str:

@@ -124,9 +124,12 @@ class ConnectionIdentity:
     def _lookup(self, accepted: socket.socket) -> tuple[int, int, int] | None:
         try:
             source, target = accepted.getpeername(), accepted.getsockname()
-            return self._diagnosis.lookup(accepted.family, source[:2], target[:2])
+            found = self._diagnosis.lookup(accepted.family, source[:2], target[:2])
+            # Still this connection's ports? A client that hung up frees them, and the next one may have been found.
+            still = accepted.getpeername()
         except OSError:
             return None
+        return found if still == source else None
 
     def _known(self, record: _Record) -> Identity | None:
         """The identity when every image was hashed before and is still trusted: the usual case, off accept's path."""

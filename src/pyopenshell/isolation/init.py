@@ -52,7 +52,7 @@ def _build(control: socket.socket, walls: Walls) -> tuple[command.Restrictions, 
     with contextlib.suppress(OSError):  # cosmetic; some container profiles deny it
         syscalls.sethostname(walls.hostname)
     with wall("MountsRefused"):
-        mounts.build(walls, trees)
+        degraded = mounts.build(walls, trees)
     with wall("PrivilegesNotDropped"):
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         syscalls.drop_bounding_set()
@@ -62,7 +62,7 @@ def _build(control: socket.socket, walls: Walls) -> tuple[command.Restrictions, 
         offered["notify"] = seccomp.install_listener(seccomp.connect_filter())
     offered["proc"] = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     program = seccomp.command_filter()
-    return command.Restrictions(program, ruleset, walls.processes, walls.open_files), offered, notes
+    return command.Restrictions(program, ruleset, walls.processes, walls.open_files), offered, degraded + notes
 
 
 def _landlock(walls: Walls) -> tuple[int | None, list[str]]:
@@ -80,12 +80,20 @@ def _landlock(walls: Walls) -> tuple[int | None, list[str]]:
             ruleset.allow(path, landlock.READ)
         for path in BASE_WRITE:
             ruleset.allow(path, landlock.WRITE)
-        missing = [path for path in walls.read_only if not ruleset.allow(path, landlock.READ)]
-        missing += [path for path in walls.read_write if not ruleset.allow(path, landlock.WRITE)]
+        missing = [path for path in walls.read_only if not _allow(ruleset, path, landlock.READ)]
+        missing += [path for path in walls.read_write if not _allow(ruleset, path, landlock.WRITE)]
     notes = [f"filesystem_policy names {path}, which does not exist in the sandbox" for path in missing]
     if notes and walls.landlock_required:
         raise WallError("FilesystemPolicyPath", "; ".join(notes), "remove the path or create it on the host")
     return ruleset.fd, notes
+
+
+def _allow(ruleset: landlock.Ruleset, path: str, rights: int) -> bool:
+    """Also where /etc is a farm of symbolic links: the rule belongs to what they lead to."""
+    if path == "/etc" or path.startswith("/etc/"):
+        for part in (mounts.INJECTED_ETC, mounts.HOST_ETC):
+            ruleset.allow(part + path.removeprefix("/etc"), rights)
+    return ruleset.allow(path, rights)
 
 
 class _Server:

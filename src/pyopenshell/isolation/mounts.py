@@ -2,14 +2,18 @@
 
 Runs in init with all rights in the new user namespace and none on the host. Decides where things appear; who may read
 them is Landlock's and the file modes' business.
+
+The host's trees appear through overlays, not binds: a read-only bind does not stop connect() to a socket or open() of a
+FIFO in it, because both are found by inode. An overlay's inodes are its own, so nobody listens behind them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pyopenshell.isolation import syscalls
 from pyopenshell.isolation.syscalls import (
@@ -32,6 +36,10 @@ _HOST_READ_ONLY = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _MOUNT_POINT = "/tmp"
 """Where the new root is assembled; exists and is searchable on every host. Sources were opened before."""
+INJECTED_ETC, HOST_ETC = "/.etc", "/.host-etc"
+"""Where the parts of /etc lie when it is a farm of symbolic links: Landlock must allow what the links lead to."""
+_MAX_SPLIT = 512
+"""Entries a directory with mounts below it may have to be shown entry by entry; about 15 us each."""
 AGENTS_LINK = ("/etc/openshell/AGENTS.md", "/AGENTS.md")
 
 
@@ -47,16 +55,21 @@ def _sources(walls: Walls) -> list[str]:
     return [walls.etc, *(bind.source for bind in walls.binds)]
 
 
-def build(walls: Walls, trees: Sequence[int]) -> None:
-    """Assemble and enter the new root. `trees`: what `open_sources` gave; empty: bind by path. Raises OSError."""
+def build(walls: Walls, trees: Sequence[int]) -> list[str]:
+    """Assemble and enter the new root; returns what could not be done as well as it should. Raises OSError.
+
+    `trees`: what `open_sources` gave; empty: bind by path.
+    """
     mount(None, "/", None, MS_REC | MS_SLAVE)  # nothing mounted here leaks back out
     attached = bool(trees)
     sources = list(trees) or [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in _sources(walls)]
     root = _MOUNT_POINT
     mount("sandbox", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=8m")
-    _programs(root)
-    _attach(sources[0], root + "/.etc", attached, writable=False)
-    _etc(root)
+    os.mkdir(root + "/dev")
+    host = HostTrees(root + "/dev")  # empty, and _devices covers it
+    _programs(root, host)
+    _attach(sources[0], root + INJECTED_ETC, attached, writable=False)
+    _etc(root, host)
     _devices(root)
     _procfs(root)
     for path, options in (("/tmp", f"mode=1777,size={walls.tmp_megabytes}m"), ("/run", "mode=755,size=16m")):
@@ -75,6 +88,7 @@ def build(walls: Walls, trees: Sequence[int]) -> None:
     syscalls.pivot_root(".", ".")  # stacks the old root on the new one ...
     syscalls.umount(".", syscalls.MNT_DETACH)  # ... and drops it
     os.chdir("/")
+    return host.notes
 
 
 def _bind(source: str, target: str, *, read_only: bool) -> None:
@@ -95,37 +109,104 @@ def _attach(source: int, target: str, detached: bool, *, writable: bool) -> None
         _bind(f"/proc/self/fd/{source}", target, read_only=not writable)
 
 
-def _programs(root: str) -> None:
+def overlay(upper: str, lower: str, target: str) -> None:
+    """Two directories as one read-only tree. Raises OSError: no overlayfs, or (in a user namespace) mounts below them.
+
+    Layers go by descriptor: paths would need escaping, and /proc/self/mountinfo would tell them inside.
+    """
+    flags = MS_RDONLY | MS_NOSUID | MS_NODEV
+    with _directory(upper) as above, _directory(lower) as below:
+        if os.fstatvfs(below).f_flag & os.ST_NOEXEC:  # an overlay does not inherit it
+            flags |= MS_NOEXEC
+        mount("overlay", target, "overlay", flags, f"lowerdir=/proc/self/fd/{above}:/proc/self/fd/{below},userxattr")
+
+
+@contextlib.contextmanager
+def _directory(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class HostTrees:
+    """Shows directories of the host read-only and without their sockets and FIFOs, as far as the kernel lets it."""
+
+    def __init__(self, empty: str) -> None:
+        """`empty` is a directory that is and stays empty; it may be mounted over later."""
+        self._empty = empty
+        self._mounts: list[str] | None = None
+        self.notes: list[str] = []
+
+    def show(self, path: str, target: str) -> None:
+        """The tree at `path` appears at `target`, which must not exist."""
+        os.mkdir(target)
+        try:
+            overlay(self._empty, path, target)
+        except OSError as error:
+            if not self._split(path, target):
+                self.notes.append(
+                    f"{path} is a plain bind mount ({error.strerror}): host sockets and FIFOs in it can be reached"
+                )
+                _bind(path, target, read_only=True)
+
+    def _split(self, path: str, target: str) -> bool:
+        """Mounts below `path` are why an overlay is refused: show its entries one by one. False: that is not why."""
+        if self._mounts is None:
+            self._mounts = _mount_points()
+        if not any(point.startswith(path + "/") for point in self._mounts):
+            return False
+        try:
+            with os.scandir(path) as found:
+                entries = list(found)
+        except OSError:
+            return False
+        if len(entries) > _MAX_SPLIT:
+            return False
+        for entry in entries:
+            place = f"{target}/{entry.name}"
+            if entry.is_symlink():
+                os.symlink(os.readlink(entry.path), place)
+            elif entry.is_dir():
+                self.show(entry.path, place)
+            elif entry.is_file():
+                os.close(os.open(place, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+                _bind(entry.path, place, read_only=True)
+        return True
+
+
+def _mount_points() -> list[str]:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        fields = [line.split(" ", 5)[4] for line in file]
+    return [re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field) for field in fields]
+
+
+def _programs(root: str, host: HostTrees) -> None:
     for path in _HOST_READ_ONLY:
         if os.path.islink(path):  # merged /usr: /bin -> usr/bin
             os.symlink(os.readlink(path), root + path)
         elif os.path.isdir(path):
-            os.mkdir(root + path)
-            _bind(path, root + path, read_only=True)
+            host.show(path, root + path)
 
 
-def _etc(root: str) -> None:
+def _etc(root: str, host: HostTrees) -> None:
     """The injected layer over the host's /etc, both read-only; a symlink farm where overlayfs refuses."""
-    target, layer = root + "/etc", root + "/.etc"
+    target, layer = root + "/etc", root + INJECTED_ETC
     os.mkdir(target)
     try:
-        mount("overlay", target, "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, f"lowerdir={layer}:/etc,userxattr")
+        overlay(layer, "/etc", target)
     except OSError:  # no overlayfs, or /etc has mounts below it (containers)
-        _etc_by_symlinks(root, layer)
+        host.show("/etc", root + HOST_ETC)
+        _farm(root, layer, "/etc", target)
         return
     syscalls.umount(layer, syscalls.MNT_DETACH)
     os.rmdir(layer)
 
 
-def _etc_by_symlinks(root: str, layer: str) -> None:
-    os.mkdir(root + "/.host-etc")
-    _bind("/etc", root + "/.host-etc", read_only=True)
-    _farm(root, layer, "/etc", root + "/etc")
-
-
 def _farm(root: str, layer: str, below: str, target: str) -> None:
     """Merge one directory level: ours first, directories present in both are merged, the host's for the rest."""
-    host = root + "/.host-etc" + below.removeprefix("/etc")
+    host = root + HOST_ETC + below.removeprefix("/etc")
     ours = layer + below.removeprefix("/etc")
     names = set(os.listdir(ours))
     for name in names:
@@ -134,17 +215,16 @@ def _farm(root: str, layer: str, below: str, target: str) -> None:
             os.mkdir(os.path.join(target, name))
             _farm(root, layer, f"{below}/{name}", os.path.join(target, name))
         else:
-            os.symlink(f"/.etc{below.removeprefix('/etc')}/{name}", os.path.join(target, name))
+            os.symlink(f"{INJECTED_ETC}{below.removeprefix('/etc')}/{name}", os.path.join(target, name))
     if not os.path.isdir(host):
         return
     for name in os.listdir(host):
         if name not in names:
-            os.symlink(f"/.host-etc{below.removeprefix('/etc')}/{name}", os.path.join(target, name))
+            os.symlink(f"{HOST_ETC}{below.removeprefix('/etc')}/{name}", os.path.join(target, name))
 
 
 def _devices(root: str) -> None:
     device = root + "/dev"
-    os.mkdir(device)
     mount("dev", device, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k")
     for name in _DEVICES:
         os.close(os.open(f"{device}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))

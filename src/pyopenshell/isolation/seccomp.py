@@ -80,12 +80,20 @@ _TABLE: Final = {
     "clock_adjtime": (305, 266),
     "syslog": (103, 116),
     "prlimit64": (302, 261),
+    "prctl": (157, 167),
+    "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
+    "lookup_dcookie": (212, 18),
+    "vhangup": (153, 58),
+    "listmount": (458, 458),
+    "statmount": (457, 457),
+    **({"modify_ldt": (154, 0), "iopl": (172, 0), "ioperm": (173, 0)} if syscalls.MACHINE == "x86_64" else {}),
 }
 NUMBER: Final = {name: numbers[0 if syscalls.MACHINE == "x86_64" else 1] for name, numbers in _TABLE.items()}
 
 _SPECIAL: Final = frozenset(
     {"socket", "connect", "clone", "clone3", "sendto", "sendmsg", "sendmmsg"}
-    | {"unshare", "execveat", "seccomp", "prlimit64"}
+    | {"unshare", "execveat", "seccomp", "prlimit64", "prctl"}
 )
 DENIED: Final = tuple(name for name in _TABLE if name not in _SPECIAL)
 """Refused with EPERM whatever the arguments."""
@@ -99,6 +107,7 @@ _CLONE_NAMESPACES: Final = (
     | syscalls.CLONE_NEWUTS
     | syscalls.CLONE_NEWCGROUP
 )
+_PR_SET_SECCOMP = 22
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _IPPROTO_MPTCP, _MSG_FASTOPEN, _AT_EMPTY_PATH = 262, 0x20000000, 0x1000
 
@@ -173,6 +182,7 @@ def command_filter() -> bytes:
     program += _refuse_flag("unshare", 0, _CLONE_NAMESPACES)
     program += _refuse_flag("execveat", 4, _AT_EMPTY_PATH)
     program += _when("seccomp", [_argument(0), _instruction(_JEQ, _SET_MODE_FILTER, 0, 1), _refuse(errno.EPERM), _PASS])
+    program += _when("prctl", [_argument(0), _instruction(_JEQ, _PR_SET_SECCOMP, 0, 1), _refuse(errno.EPERM), _PASS])
     # prlimit of another process: init has the command's uid and could be starved of descriptors.
     program += _when("prlimit64", [_argument(0), _instruction(_JEQ, 0, 1, 0), _refuse(errno.EPERM), _PASS])
     # MSG_FASTOPEN connects without connect(): the watcher would not see it.

@@ -96,6 +96,14 @@ class Automaton(Generic[T]):
             state = following
         return state
 
+    def steps(self, path: str) -> int:
+        """What judging a path for the first time comes to: nodes and globs looked at, records found."""
+        state, total = self.start, 0
+        for segment in path[1:].split("/"):
+            total += 1 + len(state.nodes) + sum(len(node.globs) for node in state.nodes if node.globs)
+            state = state.memo.get(segment) or self.advance(state, segment)
+        return total + len(state.records)
+
     def deepest(self, path: str) -> State[T]:
         """The last state along `path` in which any pattern is alive."""
         state = self.start

@@ -44,10 +44,10 @@ def _mapping(target: Piece, old: Mapping[str, object], new: Mapping[str, object]
             entry = present[key]
             entry.key, entry.label, entry.value = heir, heir, piece(new[heir], flow=entry.value.flow)
         else:
-            _remove(target.entries, present[key])
+            _remove(target, present[key])
     present = target.keys()
     for key, value in new.items():
-        if key in old and old[key] == value:
+        if key in old and json.dumps(old[key]) == json.dumps(value):  # text, because the order of rules counts
             continue
         if key not in present:
             target.entries.append(Entry(key, scalar_text(key, text=True), piece(value)))
@@ -99,14 +99,14 @@ def _list(target: Piece, old: Sequence[object], new: Sequence[object]) -> None:
     target.entries = kept
 
 
-def _remove(entries: list[Entry], entry: Entry) -> None:
-    index = entries.index(entry)
-    following = entries[index + 1] if index + 1 < len(entries) else None
-    del entries[index]
-    _hand_over(entry, following, None)
+def _remove(target: Piece, entry: Entry) -> None:
+    index = target.entries.index(entry)
+    following = target.entries[index + 1] if index + 1 < len(target.entries) else None
+    del target.entries[index]
+    _hand_over(entry, following, target)
 
 
-def _hand_over(gone: Entry, following: Entry | None, owner: Piece | None) -> None:
+def _hand_over(gone: Entry, following: Entry | None, owner: Piece) -> None:
     """Comments that a blank line separates from what is removed belong to the text, not to what is removed."""
     last_blank = max((i for i, text in enumerate(gone.lead) if not text), default=-1)
     rest = gone.lead[: last_blank + 1]
@@ -114,5 +114,5 @@ def _hand_over(gone: Entry, following: Entry | None, owner: Piece | None) -> Non
         return
     if following is not None:
         following.lead = [*rest, *following.lead]
-    elif owner is not None:
+    else:
         owner.close = [*rest, *owner.close]

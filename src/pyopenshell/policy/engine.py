@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from pyopenshell.policy.automaton import Automaton, State
-from pyopenshell.policy.decision import Condition, Connection, Decision
+from pyopenshell.policy.decision import Condition, Connection, Decision, permitted
 from pyopenshell.policy.explain import connection_denied, request_denied
 from pyopenshell.policy.grants import Grant, Judgement, Record, judge
 from pyopenshell.policy.hosts import canonical_host
@@ -23,7 +23,6 @@ from pyopenshell.policy.paths import canonicalise, check_query, clean
 from pyopenshell.policy.query import allows, denies, parse_query
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}").fullmatch
-_NONE = Condition.NONE
 _MAX_CONNECTIONS = 4096
 _MAX_METHODS = 64
 
@@ -45,6 +44,7 @@ class EngineCell:
     __slots__ = (
         "_automaton",
         "_grants",
+        "_size",
         "_slashes",
         "allowed_ips",
         "decision",
@@ -65,6 +65,7 @@ class EngineCell:
         self.grants = grants
         self._automaton = automaton
         self._grants = tuple(grant for grant in grants if grant.inspected)
+        self._size = len(grants)
         self._slashes = any(grant.slashes for grant in self._grants)
         self.protocols = tuple(dict.fromkeys(i.endpoint.protocol for g in self._grants for i in g.inspections))
         self.tls_skip = automaton is None and any(grant.tls_skip for grant in grants)
@@ -101,12 +102,21 @@ class EngineCell:
                 return self._refused("method is not a token")
             outcome = self._outcome(state, method, slash=slash)
         if outcome.permitted:
-            return Decision(True, outcome.rule, "", _NONE, False, path, target, "")
+            return permitted(outcome.rule, path, target)
         return self._settle(outcome, state, method, path, target, query)
 
     def at(self, path: str) -> list[Record]:
         """Everything the rules say about a canonical path: allow, deny and scope records whose pattern matches it."""
         return self._automaton.run(path).records if self._automaton is not None else []
+
+    def steps(self, target: str = "") -> int:
+        """About how many elementary steps this connection, and the request with it, cost without any cache.
+
+        A function of policy, connection and target alone, so that proofs can count what they ask.
+        """
+        steps = 4 + len(self.allowed_ips) + 2 * self._size
+        path = target.partition("?")[0]
+        return steps + self._automaton.steps(path) if self._automaton is not None and path else steps
 
     def _outcome(self, state: State[Outcome], method: str, *, slash: bool) -> Outcome:
         outcome = Outcome(judge(self._grants, state.records, method.upper(), slash=slash))
@@ -128,7 +138,7 @@ class EngineCell:
         if outcome.permitted is None and not fired:
             granted = [record.key for record in judgement.allow if allows(record.query, values)]
             if granted:
-                return Decision(True, min(granted), "", _NONE, False, path, target, "")
+                return permitted(min(granted), path, target)
         samples = self._samples(path) if not state.records else []
         rule, reason, condition, nearest = request_denied(
             self._grants, state.records, judgement, fired, method.upper(), path, samples

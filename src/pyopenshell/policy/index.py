@@ -76,11 +76,11 @@ def _merged(have: Mapping[GrantKey, Grant], changes: Mapping[GrantKey, Grant | N
 class BinaryIndex:
     """Which binary patterns of a policy one executable matches. Shared by all engines with the same patterns."""
 
-    __slots__ = ("_exact", "_globs", "_memo", "patterns")
+    __slots__ = ("_exact", "_memo", "globs", "patterns")
 
     def __init__(self, patterns: frozenset[str]) -> None:
         self.patterns = patterns
-        self._globs: Trie[str] = Trie()
+        self.globs: Trie[str] = Trie()
         self._exact: set[str] = set()
         self._memo: dict[str, frozenset[str]] = {}
         for pattern in sorted(patterns):
@@ -88,14 +88,14 @@ class BinaryIndex:
             if tokens is None:
                 self._exact.add(pattern)
             else:
-                self._globs.add(tokens, pattern)
+                self.globs.add(tokens, pattern)
 
     def of(self, path: str) -> frozenset[str]:
         found = self._memo.get(path)
         if found is None:
             names = {path} if path in self._exact else set()
-            if not self._globs.empty and path.startswith("/"):
-                names.update(lookup([self._globs.root], path[1:].split("/")))
+            if not self.globs.empty and path.startswith("/"):
+                names.update(lookup([self.globs.root], path[1:].split("/")))
             found = frozenset(names)
             if len(self._memo) >= _MAX_MEMO:
                 self._memo.clear()
@@ -176,6 +176,11 @@ class GrantIndex:
     def patterns(self) -> frozenset[str]:
         """Every binary pattern of the policy."""
         return self._binaries.patterns
+
+    @property
+    def binary_globs(self) -> Trie[str]:
+        """The binary patterns with wildcards."""
+        return self._binaries.globs
 
     def binaries_of(self, path: str) -> frozenset[str]:
         """The binary patterns of the policy that one executable matches."""

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 import ipaddress
 import math
 from collections.abc import Iterable
 
 from pyopenshell.policy.decision import Connection
-from pyopenshell.policy.engine import Engine, EngineCell
+from pyopenshell.policy.engine import EngineCell
 from pyopenshell.policy.explain import bracketed, few, printable
 from pyopenshell.policy.globs import FRESH
 from pyopenshell.policy.grants import Grant
@@ -20,18 +22,23 @@ from pyopenshell.proof.regions import Region
 from pyopenshell.proof.requests import Request
 
 REASON = "private addresses"
+_NETWORK_STEPS = 30
+"""Reading one network and comparing it."""
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def address_regions(diff: Diff) -> list[Region]:
-    """One region per host, port and network list that `after` may dial into and `before` may not."""
+    """One region per host, port and network list that `after` may dial into and `before` may not.
+
+    Raises UndecidedError.
+    """
     found: dict[tuple[str, int, str], tuple[list[str], Request]] = {}
     for grant in _affected(diff):
         for binary, binaries in diff.groups(grant):
             for name in diff.reps.binaries((binary,)):
                 for host in diff.reps.hosts((grant.host,)):
                     connection = Connection(_concrete(host), grant.port, _concrete(name))
-                    news = _new_networks(diff.before, diff.after, connection)
+                    news = _new_networks(diff, connection)
                     if news:
                         request = Request((connection.binary,), connection.host, connection.port)
                         names, _ = found.setdefault((grant.host, grant.port, news), ([], request))
@@ -62,9 +69,12 @@ def _plays_a_role(grants: Iterable[Grant]) -> bool:
     return any(e.allowed_ips or e.advisor_proposed for grant in grants for _, e in grant.sources)
 
 
-def _new_networks(before: Engine, after: Engine, connection: Connection) -> str:
+def _new_networks(diff: Diff, connection: Connection) -> str:
     """Text of the networks newly reachable, "" when there are none."""
-    new, old = after.connect(connection), before.connect(connection)
+    for index in (diff.a, diff.b):
+        diff.grants_at(index, (connection.binary,), connection.host, connection.port)
+    new, old = diff.after.connect(connection), diff.before.connect(connection)
+    diff.work.spend(10 + new.steps() + old.steps() + _NETWORK_STEPS * (len(new.allowed_ips) + len(old.allowed_ips)))
     if not new.decision.allowed:
         return ""
     networks = _networks(new, connection.host)
@@ -77,7 +87,8 @@ def _new_networks(before: Engine, after: Engine, connection: Connection) -> str:
     known = _networks(old, connection.host) if old.decision.allowed else []
     if known is None:
         return ""
-    return few(text for text in new.allowed_ips if not _covered(text, known))
+    covered = _Covered(known)
+    return few(text for text in new.allowed_ips if not covered.holds(_parse(text)))
 
 
 def _networks(cell: EngineCell, host: str) -> list[_Network] | None:
@@ -87,21 +98,39 @@ def _networks(cell: EngineCell, host: str) -> list[_Network] | None:
     return None if cell.host_declared or is_ip_literal(host) else []
 
 
-def _parse(text: str) -> list[_Network]:
+@functools.lru_cache(maxsize=4096)
+def _parse(text: str) -> tuple[_Network, ...]:
     try:
-        return [ipaddress.ip_network(text, strict=False)]
+        return (ipaddress.ip_network(text, strict=False),)
     except ValueError:
-        return []
+        return ()
 
 
-def _covered(text: str, known: Iterable[_Network]) -> bool:
-    networks = _parse(text)
-    four = list(ipaddress.collapse_addresses(n for n in known if isinstance(n, ipaddress.IPv4Network)))
-    six = list(ipaddress.collapse_addresses(n for n in known if isinstance(n, ipaddress.IPv6Network)))
-    return bool(networks) and all(
-        any(n.subnet_of(k) for k in four) if isinstance(n, ipaddress.IPv4Network) else any(n.subnet_of(k) for k in six)
-        for n in networks
-    )
+class _Covered:
+    """A union of networks, as disjoint ranges of addresses per version."""
+
+    def __init__(self, networks: Iterable[_Network]) -> None:
+        self._ranges: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+        for version, first, last in sorted((n.version, *_ends(n)) for n in networks):
+            ranges = self._ranges[version]
+            if ranges and first <= ranges[-1][1] + 1:
+                ranges[-1] = (ranges[-1][0], max(last, ranges[-1][1]))
+            else:
+                ranges.append((first, last))
+
+    def holds(self, networks: tuple[_Network, ...]) -> bool:
+        """Every address of all these networks, and there is one."""
+        return bool(networks) and all(self._holds(network) for network in networks)
+
+    def _holds(self, network: _Network) -> bool:
+        first, last = _ends(network)
+        ranges = self._ranges[network.version]
+        at = bisect.bisect_right(ranges, first, key=lambda pair: pair[0]) - 1
+        return at >= 0 and last <= ranges[at][1]
+
+
+def _ends(network: _Network) -> tuple[int, int]:
+    return int(network.network_address), int(network.broadcast_address)
 
 
 def _region(key: tuple[str, int, str], binaries: tuple[str, ...], request: Request) -> Region:

@@ -20,6 +20,7 @@ __all__ = [
     "common_instances",
     "explore",
     "least",
+    "meet",
     "minimal",
     "partition",
 ]
@@ -135,7 +136,7 @@ class _Seen:
         known = self._known.setdefault(key, [])
         if self._least:
             bits, literal, fold, _ = state
-            self._work.spend((1 + len(known) // 4) * self._weight)
+            self._work.spend(len(known) // 8 * self._weight)
             for other in known:
                 if other[0] & bits == other[0] and other[1] in (None, literal) and other[2] in (None, fold):
                     return False
@@ -179,8 +180,8 @@ def explore(
             signature = (bits & every, literal if literal in literals else None, fold if fold in folds else None)
             if not found.get(signature):
                 found[signature] = word
+        work.spend(1 + len(letters) * machine.weight // 2)
         for letter in letters:
-            work.spend(machine.weight)
             after, text = bits, word + letter
             for char in letter:
                 after = machine.move(after, char)
@@ -226,11 +227,33 @@ def least(
     key = ("least", globs, required, literals, folds, slash)
     known = work.memo.get(key)
     if known is None:
-        found = explore(
-            globs, required=required, literals=literals, folds=folds, slash=slash, least=True, work=work
-        )
+        found = explore(globs, required=required, literals=literals, folds=folds, slash=slash, least=True, work=work)
         known = work.memo[key] = minimal(((signature, word) for signature, word in found if word), work)
     return cast(list[str], known)
+
+
+def meet(globs: Sequence[Glob], work: Work) -> bool:
+    """Is there a non-empty string in all globs?"""
+    if len(globs) == 2 and all(glob.plain and len(glob.parts) > 1 for glob in globs):
+        # What stands between two stars can always follow what the other glob has there.
+        (first, *_, last), (prefix, *_, suffix) = globs[0].parts, globs[1].parts
+        return (first.startswith(prefix) or prefix.startswith(first)) and (
+            last.endswith(suffix) or suffix.endswith(last)
+        )
+    machine = _machine(tuple(globs), work)
+    ending = sum(machine.ends)
+    todo, seen = [machine.start], {machine.start}
+    while todo:
+        bits = todo.pop()
+        for letter in (FRESH, *machine.letters):
+            work.spend(machine.weight)
+            after = machine.move(bits, letter)
+            if after & ending == ending:
+                return True
+            if after not in seen and all(after & span for span in machine.spans):
+                seen.add(after)
+                todo.append(after)
+    return False
 
 
 def partition(globs: tuple[Glob, ...], work: Work) -> Partition:

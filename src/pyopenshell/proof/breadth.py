@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 
 from pyopenshell.policy.globs import ANY, ANYE, DS, FRESH, LF, G, Glob, L
 from pyopenshell.policy.tries import Node, Trie, accepted, closure, step
 from pyopenshell.proof.words import Tokens
+from pyopenshell.proof.work import UndecidedError, Work
 
 DEPTH = 6
 """Segments of the longest path in the model universe."""
@@ -60,13 +62,32 @@ def _advance(tokens: Tokens, positions: _Positions, segment: str) -> _Positions:
 
 
 def breadth(
-    patterns: Sequence[Tokens], avoid: Sequence[Tokens] = (), depth: int = DEPTH, names: int = FREE_NAMES
+    patterns: Sequence[Tokens],
+    avoid: Sequence[Tokens],
+    work: Work,
+    depth: int = DEPTH,
+    names: int = FREE_NAMES,
 ) -> float:
     """log10 of the number of paths in all `patterns` and in none of `avoid`; -inf when there are none.
+
+    Where `work` does not suffice, that of all paths there are.
 
     Universe: up to `depth` segments, each a literal that the patterns mention, one instance of each partial glob,
     or one of `names` others; with or without a trailing slash. Exact there, by dynamic programming.
     """
+    try:
+        total = _count(patterns, avoid, work, depth, names)
+    except UndecidedError:
+        return _everything(depth, names)
+    return math.log10(total) if total else -math.inf
+
+
+@functools.cache
+def _everything(depth: int, names: int) -> float:
+    return math.log10(sum((2 if level else 1) * (names + 1) ** level for level in range(depth + 1)))
+
+
+def _count(patterns: Sequence[Tokens], avoid: Sequence[Tokens], work: Work, depth: int, names: int) -> int:
     lefts = [_simplified(p) for p in patterns] or [((DS, None), (ANYE, None))]
     avoided = [p for p in avoid if _exact(p)]
     trie: Trie[bool] = Trie()
@@ -88,17 +109,20 @@ def breadth(
                 total += number
             if level == depth:
                 continue
+            alive = sum(map(len, at)) + len(right)
+            work.spend(4 * alive + sum(len(node.lit) + len(node.globs or ()) for node in right) + len(named))
             relevant = _relevant(lefts, at, right, named)
             choices = [(name, 1) for name in sorted(relevant)] + [(FRESH, names + len(named) - len(relevant))]
             for name, times in choices:
+                work.spend(alive)
                 moved = tuple(_advance(p, positions, name) for p, positions in zip(lefts, at, strict=True))
                 if all(moved):
                     key = (moved, frozenset(step(right, name)))
                     following[key] = following.get(key, 0) + number * times
         if len(following) > _MAX_STATES and avoid:
-            return breadth(patterns, (), depth, names)
+            return _count(patterns, (), work, depth, names)
         current = following
-    return math.log10(total) if total else -math.inf
+    return total
 
 
 def _done(lefts: Sequence[Tokens], at: Sequence[_Positions]) -> bool:

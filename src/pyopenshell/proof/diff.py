@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from pyopenshell.policy.engine import Engine
 from pyopenshell.policy.globs import FRESH, path_pattern
 from pyopenshell.policy.grants import EVERYWHERE, Grant, Inspection, Record, judge
+from pyopenshell.policy.index import GrantIndex
 from pyopenshell.policy.query import Conditions
-from pyopenshell.policy.tries import States, Trie, accepted, closure
+from pyopenshell.policy.tries import Trie, closure
 from pyopenshell.proof.atoms import ENCODED_SLASH
 from pyopenshell.proof.queries import Query, solve
 from pyopenshell.proof.representatives import HostOverlap, Representatives
 from pyopenshell.proof.requests import Request, confirm
-from pyopenshell.proof.words import Tokens, overlaps, walk
+from pyopenshell.proof.words import State, Tokens, Union, lookup_steps, overlaps
+from pyopenshell.proof.work import Shared, Work
 
 _MAX_DEPTH = 8
 
@@ -109,47 +113,79 @@ class _Point:
         return ([()], []) if self.verdict else ([], [])
 
 
-class Diff:
-    """Newly permitted requests: those that `after` forwards and `before` does not. Ancestors grant too."""
+_Grants = tuple[Grant, ...]
+_Step = tuple[str, Query | None, _Reason | None]
+"""What one generic word comes to: (path, query of a new point, None), or ("", None, why `before` permits it)."""
 
-    def __init__(self, after: Engine, before: Engine) -> None:
+
+class Diff:
+    """Newly permitted requests: those that `after` forwards and `before` does not. Ancestors grant too.
+
+    `work` bounds everything that is asked of it: beyond, UndecidedError.
+    """
+
+    def __init__(self, after: Engine, before: Engine, work: Work | None = None) -> None:
         self.after, self.before = after, before
+        self.work = work or Work()
         self.a, self.b = after.index, before.index
-        self.hosts_a, self.hosts_b = HostOverlap(self.a), HostOverlap(self.b)
-        self.reps = Representatives(self.a, self.b)
-        self._roots: dict[tuple[tuple[Grant, ...], tuple[Grant, ...]], States[Record]] = {}
-        self._inspections: dict[tuple[Grant, ...], frozenset[Inspection]] = {}
+        self.hosts_a, self.hosts_b = HostOverlap(self.a, self.work), HostOverlap(self.b, self.work)
+        self.reps = Representatives(self.a, self.b, self.work)
+        self._unions: dict[tuple[_Grants, _Grants], Union[Record]] = {}
+        self._inspections: dict[_Grants, frozenset[Inspection]] = {}
         self._deny_tries: dict[tuple[int, bool], Trie[tuple[Record, Tokens]]] = {}
         self._lost_denies: dict[int, list[Record]] = {}
         self._shadows_common = True
-        self._compare_denies()
+        self._compared = False
+
+    def grants_at(self, index: GrantIndex, chain: tuple[str, ...], host: str, port: int) -> _Grants:
+        """`index.at`, counted once."""
+        key = (index, chain, host, port)
+        found = self.work.memo.get(key)
+        self.work.spend()
+        if found is None:
+            for name in chain:
+                self._look_up(index, name)
+            candidates = (self.hosts_a if index is self.a else self.hosts_b).at(host, port)
+            self.work.spend(len(candidates))
+            found = self.work.memo[key] = index.at(chain, host, port)
+        return cast(_Grants, found)
+
+    def _look_up(self, index: GrantIndex, name: str) -> frozenset[str]:
+        lookup_steps(index.binary_globs.root, name[1:].split("/"), self.work)
+        return index.binaries_of(name)
 
     def _compare_denies(self) -> None:
         """Denies of `before` that `after` no longer has: only those can carve out something new."""
+        if self._compared:
+            return
+        self._lost_denies.clear()
         for key, grant in self.b.grants.items():
             twin = self.a.grants.get(key)
             if twin is grant:
                 continue
             if grant.inspected and not (twin is not None and twin.inspected):
                 self._shadows_common = False
+            self.work.spend(1 + len(grant.denies) + (len(twin.denies) if twin is not None else 0))
             known = {record.sig for record in twin.denies} if twin is not None else set()
             lost = [record for record in grant.denies if record.sig not in known]
             if lost and self.hosts_a.at(grant.host, grant.port):
                 lost = [record for record in lost if not self._still_denied(grant, record)]
             if lost:
                 self._lost_denies[id(grant)] = lost
+        self._compared = True
 
     def _still_denied(self, grant: Grant, record: Record) -> bool:
         """Is the deny contained in the denies of `after`, for everybody it applies to?"""
         method = FRESH if record.methods is None else record.methods[0]
         for binary, _ in self.groups(grant):
             for name, host in itertools.product(self.reps.binaries((binary,)), self.reps.hosts((grant.host,))):
-                grants = tuple(g for g in self.a.at((name,), host, grant.port) if g.inspected)
-                roots = closure(g.trie.root for g in grants)
+                grants = tuple(g for g in self.grants_at(self.a, (name,), host, grant.port) if g.inspected)
+                union = self._union(grants, ())
                 for tokens in record.variants():
                     patterns = _patterns(tokens, record.inspection.tokens) or (_EVERY_PATH,)
-                    for _, states in walk(patterns, roots):
-                        denies = judge(grants, accepted(states), method).deny if grants else ()
+                    for _, state in union.walk(patterns):
+                        self.work.spend(1 + len(state.found))
+                        denies = judge(grants, state.found, method).deny if grants else ()
                         if not any(not d.query or d.query == record.query for d in denies):
                             return False
         return True
@@ -158,6 +194,7 @@ class Diff:
 
     def _chains(self, cubes: Sequence[Cube]) -> list[tuple[str, ...]]:
         choices = [self.reps.binaries((cube.binary,)) for cube in cubes if cube.binary is not None]
+        self.work.spend(math.prod(map(len, choices)))
         return sorted({tuple(dict.fromkeys(chain)) for chain in itertools.product(*choices)})
 
     def check(self, cubes: tuple[Cube, ...], depth: int = 0) -> Iterator[Finding]:
@@ -171,7 +208,7 @@ class Diff:
         for chain, host in itertools.product(
             self._chains(cubes), self.reps.hosts(tuple(sorted({c.host for c in cubes})))
         ):
-            a, b = self.a.at(chain, host, first.port), self.b.at(chain, host, first.port)
+            a, b = (self.grants_at(index, chain, host, first.port) for index in (self.a, self.b))
             if not a:
                 continue
             if first.raw:
@@ -182,42 +219,59 @@ class Diff:
                 else:
                     yield Finding(first, Request(chain, host, first.port), cubes[1:])
                 continue
-            for path, query in self._points(a, b, method, patterns, reasons):
-                yield Finding(first, Request(chain, host, first.port, method, path, query), cubes[1:])
+            for path, query, reason in self._points(a, b, method, patterns):
+                if reason is not None:
+                    reasons[reason] = None
+                elif query is not None:
+                    yield Finding(first, Request(chain, host, first.port, method, path, query), cubes[1:])
         if depth < _MAX_DEPTH:
             for refiner in self._refiners(reasons, cubes):
                 if refiner not in cubes:
                     yield from self.check((*cubes, refiner), depth + 1)
 
-    def _points(
-        self,
-        a: tuple[Grant, ...],
-        b: tuple[Grant, ...],
-        method: str,
-        patterns: tuple[Tokens, ...],
-        reasons: dict[_Reason, None],
-    ) -> Iterator[tuple[str, Query]]:
-        """(path, query) of the new points among the generic words; why `before` permits the others, in `reasons`."""
-        roots = self._roots.get((a, b))
-        if roots is None:
-            grants = dict.fromkeys(grant for grant in itertools.chain(a, b) if grant.inspected)
-            roots = self._roots[a, b] = closure(grant.trie.root for grant in grants)
+    def _points(self, a: _Grants, b: _Grants, method: str, patterns: tuple[Tokens, ...]) -> Shared[_Step]:
+        """What the generic words come to. Cubes that meet the same grants with the same patterns share the answer."""
+        key = ("points", a, b, method, patterns)
+        found = self.work.memo.get(key)
+        self.work.spend()
+        if found is None:
+            found = self.work.memo[key] = Shared(lambda: self._judged(a, b, method, patterns))
+        return cast(Shared[_Step], found)
+
+    def _judged(self, a: _Grants, b: _Grants, method: str, patterns: tuple[Tokens, ...]) -> Iterator[_Step]:
         of_a, of_b = self._inspected(a), self._inspected(b)
-        for word, states in walk(patterns, roots, slash=any(grant.slashes for grant in a)):
-            records = accepted(states)
+        for word, state in self._words(a, b, patterns):
+            records = state.found
+            self.work.spend(4 + 2 * len(records) + len(of_a) + len(of_b))
             slash = any(ENCODED_SLASH in segment for segment in word)
             left = _Point(a, [r for r in records if r.inspection in of_a], method, slash=slash)
             if left.verdict is False:
                 continue
             right = _Point(b, [r for r in records if r.inspection in of_b], method, slash=slash)
             if right.verdict and right.reason is not None:
-                reasons[right.reason] = None
+                yield "", None, right.reason
                 continue
             if right.verdict is None:
-                reasons["allow"] = None
-            query = solve(*left.alternatives(), *right.alternatives())
+                yield "", None, "allow"
+            query = solve(*left.alternatives(), *right.alternatives(), self.work)
             if query is not None:
-                yield "/" + "/".join(word), query
+                yield "/" + "/".join(word), query, None
+
+    def _words(self, a: _Grants, b: _Grants, patterns: tuple[Tokens, ...]) -> Shared[tuple[list[str], State[Record]]]:
+        key = ("words", a, b, patterns)
+        found = self.work.memo.get(key)
+        if found is None:
+            slash = any(grant.slashes for grant in a)
+            found = self.work.memo[key] = Shared(lambda: self._union(a, b).walk(patterns, slash=slash))
+        return cast(Shared[tuple[list[str], State[Record]]], found)
+
+    def _union(self, a: _Grants, b: _Grants) -> Union[Record]:
+        union = self._unions.get((a, b))
+        if union is None:
+            grants = dict.fromkeys(grant for grant in itertools.chain(a, b) if grant.inspected)
+            self.work.spend(1 + len(grants))
+            union = self._unions[a, b] = Union(closure(grant.trie.root for grant in grants), self.work)
+        return union
 
     def _inspected(self, grants: tuple[Grant, ...]) -> frozenset[Inspection]:
         found = self._inspections.get(grants)
@@ -249,7 +303,8 @@ class Diff:
         if trie is None:
             return
         pattern = cubes[0].patterns[0] if cubes[0].patterns else _EVERY_PATH
-        for record, tokens in overlaps(trie.root, pattern):
+        for record, tokens in overlaps(trie.root, pattern, self.work):
+            self.work.spend(1 + len(cubes))
             if meet_methods([*(cube.method for cube in cubes), record.method], "?") is not None:
                 patterns = _patterns(tokens, record.inspection.tokens)
                 cube = Cube(
@@ -265,6 +320,7 @@ class Diff:
         floor = min(inspection.specificity for inspection in audits)
         done = {cube.inspection.scope for cube in cubes if cube.source == "scope" and cube.inspection is not None}
         for grant in grants:
+            self.work.spend(len(grant.inspections))
             for inspection in grant.inspections:
                 if not inspection.audit and inspection.specificity > floor and inspection.scope not in done:
                     cube = Cube(
@@ -280,8 +336,9 @@ class Diff:
 
     def _with_binary(self, grant: Grant, cubes: tuple[Cube, ...], cube: Cube) -> Iterator[Cube]:
         """The refiner for chains that already match the grant, and with one more member where some do not."""
+        self.work.spend(1 + len(grant.binaries) // 4)
         hit = [
-            any(not self.b.binaries_of(name).isdisjoint(grant.binaries) for name in chain)
+            any(not self._look_up(self.b, name).isdisjoint(grant.binaries) for name in chain)
             for chain in self._chains(cubes)
         ]
         if any(hit):
@@ -303,6 +360,7 @@ class Diff:
         key = (id(grant), every)
         trie = self._deny_tries.get(key)
         if trie is None:
+            self.work.spend(4 * len(records))
             trie = self._deny_tries[key] = Trie()
             for record in records:
                 for tokens in record.variants():
@@ -311,16 +369,25 @@ class Diff:
 
     def _reach(self, binary: str, host: str, port: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Which grants of either policy one executable shares with a host pattern."""
-        a, b = self.a.binaries_of(binary), self.b.binaries_of(binary)
+        a, b = self._look_up(self.a, binary), self._look_up(self.b, binary)
+        here, there = self.hosts_a.at(host, port), self.hosts_b.at(host, port)
+        self.work.spend((len(here) + len(there)) // 2)
         return (
-            tuple(id(g) for g in self.hosts_a.at(host, port) if not a.isdisjoint(g.binaries)),
-            tuple(id(g) for g in self.hosts_b.at(host, port) if not b.isdisjoint(g.binaries)),
+            tuple(id(g) for g in here if not a.isdisjoint(g.binaries)),
+            tuple(id(g) for g in there if not b.isdisjoint(g.binaries)),
         )
 
     # -- left cubes ------------------------------------------------------------------------------------------
 
     def groups(self, grant: Grant) -> list[tuple[str, tuple[str, ...]]]:
         """Binaries of a grant by what they can reach: (one that stands for the group, the group)."""
+        key = ("groups", grant)
+        found = self.work.memo.get(key)
+        if found is None:
+            found = self.work.memo[key] = self._grouped(grant)
+        return cast(list[tuple[str, tuple[str, ...]]], found)
+
+    def _grouped(self, grant: Grant) -> list[tuple[str, tuple[str, ...]]]:
         groups: dict[object, list[str]] = {}
         for binary in grant.binaries:
             key: object = binary if "*" in binary else self._reach(binary, grant.host, grant.port)
@@ -329,48 +396,40 @@ class Diff:
 
     def cubes(self, *, skip_common: bool = True) -> Iterator[Cube]:
         """What `after` grants, without what `before` evidently grants too (`skip_common` only saves time)."""
+        for grant in self.a.grants.values():
+            yield from self.cubes_of(grant, skip_common=skip_common)
+
+    def cubes_of(self, grant: Grant, *, skip_common: bool = True) -> Iterator[Cube]:
+        """The cubes of one grant of `after`. Raises UndecidedError."""
+        self._compare_denies()
         denies_common = not self._lost_denies
-        for key, grant in self.a.grants.items():
-            twin = self.b.grants.get(key) if skip_common else None
-            quiet = denies_common and self._shadows_common
-            if twin is grant and quiet and not any(i.audit for i in grant.inspections):
-                continue
-            known = {r.sig for r in twin.allows} if twin is not None and denies_common else set()
-            raw_known = twin is not None and twin.raw and self._shadows_common
-            allows = [record for record in grant.allows if record.sig not in known]
-            audits = [inspection for inspection in grant.inspections if inspection.audit]
-            if not (allows or audits or (grant.raw and not raw_known)):
-                continue
-            for binary, binaries in self.groups(grant):
-                if grant.raw and not raw_known:
-                    yield Cube("raw", binary, grant.host, grant.port, True, binaries=binaries)
-                for i in audits:
-                    patterns = _patterns(i.tokens)
-                    yield Cube(
-                        "audit", binary, grant.host, grant.port, False, "*", patterns, inspection=i, binaries=binaries
-                    )
-                for r in allows:
-                    patterns = _patterns(r.tokens, r.inspection.tokens)
-                    yield Cube(
-                        "allow",
-                        binary,
-                        grant.host,
-                        grant.port,
-                        False,
-                        r.method,
-                        patterns,
-                        r.query,
-                        r,
-                        r.inspection,
-                        binaries,
-                    )
+        twin = self.b.grants.get(grant.place) if skip_common else None
+        if twin is grant and denies_common and self._shadows_common and not any(i.audit for i in grant.inspections):
+            return
+        self.work.spend(1 + len(grant.allows) + (len(twin.allows) if twin is not None else 0))
+        known = {r.sig for r in twin.allows} if twin is not None and denies_common else set()
+        raw_known = twin is not None and twin.raw and self._shadows_common
+        allows = [record for record in grant.allows if record.sig not in known]
+        audits = [inspection for inspection in grant.inspections if inspection.audit]
+        raw = grant.raw and not raw_known
+        if not (allows or audits or raw):
+            return
+        for binary, binaries in self.groups(grant):
+            place = (binary, grant.host, grant.port)
+            if raw:
+                yield Cube("raw", *place, True, binaries=binaries)
+            for i in audits:
+                yield Cube("audit", *place, False, "*", _patterns(i.tokens), inspection=i, binaries=binaries)
+            for r in allows:
+                patterns = _patterns(r.tokens, r.inspection.tokens)
+                yield Cube("allow", *place, False, r.method, patterns, r.query, r, r.inspection, binaries)
 
     def findings(self, *, first_only: bool = False, per_cube: int = 1, skip_common: bool = True) -> list[Finding]:
         """Up to `per_cube` confirmed witnesses for every cube that permits something new. Raises UndecidedError."""
         out: list[Finding] = []
         for cube in self.cubes(skip_common=skip_common):
             for finding in itertools.islice(self.check((cube,)), per_cube):
-                finding.witness, finding.verified = confirm(self.after, self.before, finding.witness)
+                finding.witness, finding.verified = confirm(self.after, self.before, finding.witness, self.work)
                 out.append(finding)
                 if first_only:
                     return out

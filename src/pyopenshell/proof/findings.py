@@ -11,13 +11,15 @@ from collections.abc import Iterable, Iterator
 
 from pyopenshell.policy.engine import Engine, compile
 from pyopenshell.policy.explain import bracketed, printable
-from pyopenshell.policy.hosts import host_pattern, host_tokens, is_ip_literal
+from pyopenshell.policy.grants import Grant
+from pyopenshell.policy.hosts import host_pattern, host_tokens, host_word, is_ip_literal
 from pyopenshell.policy.model import Policy
 from pyopenshell.policy.tries import Trie
 from pyopenshell.proof.addresses import REASON as PRIVATE
 from pyopenshell.proof.delta import Delta, delta_of
 from pyopenshell.proof.regions import AUDIT, Region
-from pyopenshell.proof.words import overlaps
+from pyopenshell.proof.words import lookup_steps, overlaps
+from pyopenshell.proof.work import UndecidedError, Work
 
 NO_FINDINGS = "prover: no new findings"
 
@@ -74,8 +76,16 @@ def findings(before: Engine, change: Delta, credentialed_hosts: Iterable[str] = 
     private, audit and not proven reach.
     """
     credentials = _Credentials(credentialed_hosts)
-    found = (finding for region in change.regions for finding in _of_region(before, region, credentials))
-    return tuple(dict.fromkeys(found))
+    look = _Look(before, credentials, Work(change.left))
+    found: dict[Finding, None] = {}
+    for number, region in enumerate(change.regions):
+        try:
+            for finding in look.region(region):
+                found[finding] = None
+        except UndecidedError:
+            found[Finding("not_proven", f"{len(change.regions) - number} regions could not be looked at")] = None
+            break
+    return tuple(found)
 
 
 class _Credentials:
@@ -88,64 +98,82 @@ class _Credentials:
             if not is_ip_literal(host):
                 self._trie.add(host_tokens(host), host)
 
-    def cover(self, host: str) -> bool:
+    def cover(self, host: str, work: Work) -> bool:
         """Can a host of the pattern hold a credential?"""
         if host in self._exact or (not host and bool(self._exact)):
             return True
-        return not is_ip_literal(host) and bool(overlaps(self._trie.root, host_tokens(host)))
+        return not is_ip_literal(host) and bool(overlaps(self._trie.root, host_tokens(host), work))
 
 
-def _of_region(before: Engine, region: Region, credentials: _Credentials) -> Iterator[Finding]:
-    credentialed = credentials.cover(region.host)
-    host = bracketed(region.host) if region.host else "(any host)"
-    for port in region.ports:
-        for binary in region.binaries:
-            via = f"{host}:{port} via {printable(binary)}"
-            if not region.proven:
-                yield Finding("not_proven", via)
-            if _metadata(region.host):
-                yield Finding("link_local_reach", via)
-            elif region.reason == PRIVATE:
-                yield Finding("private_reach", via)
-            else:
-                yield from _of_grant(before, region, port, binary, via, credentialed=credentialed)
+class _Look:
+    """Regions of one delta against what was there before. Raises UndecidedError."""
 
+    def __init__(self, before: Engine, credentials: _Credentials, work: Work) -> None:
+        self._before, self._credentials, self._work = before, credentials, work
+        self._known: dict[tuple[Grant, ...], set[str]] = {}
 
-def _of_grant(
-    before: Engine, region: Region, port: int, binary: str, via: str, *, credentialed: bool
-) -> Iterator[Finding]:
-    if region.reason == AUDIT:
-        yield Finding("audit_mode", via)
-    if not credentialed:
-        return
-    if region.uninspected:
-        yield Finding("l7_bypass_credentialed", via)
-    elif not _reached(before, region, port, binary):
-        yield Finding("credential_reach_expansion", via)
-    else:
-        known = _methods(before, region, port)
-        for method in _STANDARD if "*" in region.methods else region.methods:
-            if method in known:
-                yield Finding("path_expansion", f"{method} {region.path} on {via}")
-            else:
-                yield Finding("capability_expansion", f"{method} on {via}")
+    def region(self, region: Region) -> Iterator[Finding]:
+        self._work.spend(10)
+        credentialed = self._credentials.cover(region.host, self._work)
+        host = bracketed(region.host) if region.host else "(any host)"
+        for port in region.ports:
+            for binary in region.binaries:
+                self._work.spend(10)
+                via = f"{host}:{port} via {printable(binary)}"
+                if not region.proven:
+                    yield Finding("not_proven", via)
+                if _metadata(region.host):
+                    yield Finding("link_local_reach", via)
+                elif region.reason == PRIVATE:
+                    yield Finding("private_reach", via)
+                else:
+                    yield from self._grant(region, port, binary, via, credentialed=credentialed)
 
+    def _grant(self, region: Region, port: int, binary: str, via: str, *, credentialed: bool) -> Iterator[Finding]:
+        if region.reason == AUDIT:
+            yield Finding("audit_mode", via)
+        if not credentialed:
+            return
+        if region.uninspected:
+            yield Finding("l7_bypass_credentialed", via)
+        elif not self._reached(region, port, binary):
+            yield Finding("credential_reach_expansion", via)
+        else:
+            known = self._methods(region, port)
+            for method in _STANDARD if "*" in region.methods else region.methods:
+                self._work.spend(4)
+                if method in known:
+                    yield Finding("path_expansion", f"{method} {region.path} on {via}")
+                else:
+                    yield Finding("capability_expansion", f"{method} on {via}")
 
-def _reached(before: Engine, region: Region, port: int, binary: str) -> bool:
-    """Had this binary any admitted connection to the host before?"""
-    host = region.request.host
-    chain = region.request.chain if "*" in binary else (binary,)
-    return bool(before.index.at(chain, host, port))
+    def _at(self, chain: tuple[str, ...], host: str, port: int) -> tuple[Grant, ...]:
+        index = self._before.index
+        for name in chain:
+            lookup_steps(index.binary_globs.root, name[1:].split("/"), self._work)
+        ports = index.ports.get(port)
+        if ports is not None and host and not is_ip_literal(host):
+            lookup_steps(ports.wild.root, host_word(host), self._work)
+        candidates = index.at_host(host, port)
+        self._work.spend(1 + len(candidates))
+        return index.at(chain, host, port)
 
+    def _reached(self, region: Region, port: int, binary: str) -> bool:
+        """Had this binary any admitted connection to the host before?"""
+        chain = region.request.chain if "*" in binary else (binary,)
+        return bool(self._at(chain, region.request.host, port))
 
-def _methods(before: Engine, region: Region, port: int) -> set[str]:
-    """Methods that the chain of the witness had somewhere on the host."""
-    grants = before.index.at(region.request.chain, region.request.host, port)
-    known: set[str] = set()
-    for grant in grants:
-        for record in grant.allows:
-            known.update(_STANDARD if record.methods is None else record.methods)
-    return known
+    def _methods(self, region: Region, port: int) -> set[str]:
+        """Methods that the chain of the witness had somewhere on the host."""
+        grants = self._at(region.request.chain, region.request.host, port)
+        known = self._known.get(grants)
+        if known is None:
+            known = self._known[grants] = set()
+            for grant in grants:
+                self._work.spend(len(grant.allows))
+                for record in grant.allows:
+                    known.update(_STANDARD if record.methods is None else record.methods)
+        return known
 
 
 def _metadata(host: str) -> bool:

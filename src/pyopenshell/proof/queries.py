@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pyopenshell.policy.globs import value_glob
 from pyopenshell.policy.query import Conditions
 from pyopenshell.proof.atoms import partition
+from pyopenshell.proof.work import Work
 
 Query = tuple[tuple[str, tuple[str, ...]], ...]
 Mask = frozenset[int]
@@ -48,20 +49,24 @@ class _State:
 class _Universe:
     """Value classes of every key that any of the matchers mentions."""
 
-    def __init__(self, matchers: Sequence[Conditions]) -> None:
+    def __init__(self, matchers: Sequence[Conditions], work: Work) -> None:
+        self._work = work
         globs: dict[str, dict[str, None]] = {}
         for matcher in matchers:
             for key, texts in matcher:
+                work.spend(len(texts))
                 globs.setdefault(key, {}).update(dict.fromkeys(texts))
         self.classes = {
-            key: partition(tuple(sorted({value_glob(t) for t in texts}, key=lambda g: g.text)))
+            key: partition(tuple(sorted({value_glob(t) for t in texts}, key=lambda g: g.text)), work)
             for key, texts in sorted(globs.items())
         }
         self.full: Masks = {key: frozenset(range(len(classes))) for key, classes in self.classes.items()}
+        self.weight = 1 + sum(1 + len(classes) // 16 for classes in self.classes.values())
 
     def masks(self, matcher: Conditions) -> Masks:
         out: Masks = {}
         for key, texts in matcher:
+            self._work.spend(len(texts) + len(self.classes[key]))
             wanted = {value_glob(text) for text in texts}
             out[key] = frozenset(i for i, (globs, _) in enumerate(self.classes[key]) if globs & wanted)
         return out
@@ -74,28 +79,29 @@ class _Universe:
             query.append((key, tuple(dict.fromkeys(values)) or (self.classes[key][min(allowed)][1],)))
         return tuple(query)
 
-
-def _search(todo: Sequence[tuple[bool, Masks]], state: _State, full: Masks) -> _State | None:
-    """Satisfy every constraint: (True, m) "some key of m escapes an allow", (False, m) "some key escapes a deny"."""
-    if not state.feasible():
+    def search(self, todo: Sequence[tuple[bool, Masks]], start: _State) -> _State | None:
+        """Satisfy every constraint: (True, m) "a key of m escapes an allow", (False, m) "a key escapes a deny"."""
+        stack = [(0, start)]
+        while stack:
+            done, state = stack.pop()
+            self._work.spend(self.weight + sum(len(hits) for hits in state.hits.values()))
+            if not state.feasible():
+                continue
+            if done == len(todo):
+                return state
+            stack += [(done + 1, branch) for branch in reversed(self._branches(*todo[done], state))]
         return None
-    if not todo:
-        return state
-    escape_allow, masks = todo[0]
-    for key, mask in masks.items():
+
+    def _branches(self, escape_allow: bool, masks: Masks, state: _State) -> list[_State]:
         if not escape_allow:
-            branches = [state.without(key, mask)]
-        else:
-            branches = []
+            return [state.without(key, mask) for key, mask in masks.items()]
+        branches = []
+        for key, mask in masks.items():
             if key not in state.present and not state.hits.get(key):
                 branches.append(state.lacking(key))
-            if key not in state.absent and full[key] - mask:
-                branches.append(state.hitting(key, full[key] - mask))
-        for branch in branches:
-            solved = _search(todo[1:], branch, full)
-            if solved is not None:
-                return solved
-    return None
+            if key not in state.absent and self.full[key] - mask:
+                branches.append(state.hitting(key, self.full[key] - mask))
+        return branches
 
 
 def solve(
@@ -103,14 +109,16 @@ def solve(
     deny: Sequence[Conditions],
     other_allow: Sequence[Conditions],
     other_deny: Sequence[Conditions],
+    work: Work,
 ) -> Query | None:
     """A query with: some `allow`, no `deny`, and (no `other_allow`, or some `other_deny`). None when there is none.
 
     Raises UndecidedError.
     """
+    work.spend(1 + len(allow) + len(deny) + len(other_allow) + len(other_deny))
     if any(not matcher for matcher in deny):
         return None
-    universe = _Universe([*allow, *deny, *other_allow, *other_deny])
+    universe = _Universe([*allow, *deny, *other_allow, *other_deny], work)
     base: list[tuple[bool, Masks]] = [(False, universe.masks(matcher)) for matcher in deny]
     refused = [(True, universe.masks(matcher)) for matcher in other_allow]
     for matcher in allow:
@@ -119,11 +127,11 @@ def solve(
         start = _State(allowed, {}, frozenset(masks), frozenset())
         solved = None
         if all(other_allow):
-            solved = _search([*base, *refused], start, universe.full)
+            solved = universe.search([*base, *refused], start)
         for other in () if solved is not None else other_deny:
             hits = universe.masks(other)
             state = _State(allowed, {k: (m,) for k, m in hits.items()}, start.present | hits.keys(), frozenset())
-            solved = _search(base, state, universe.full)
+            solved = universe.search(base, state)
             if solved is not None:
                 break
         if solved is not None:

@@ -12,18 +12,24 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pyopenshell.policy.explain import bracketed, few, printable
 from pyopenshell.policy.globs import G, Glob, L
-from pyopenshell.policy.grants import EVERYWHERE, Grant, Record
+from pyopenshell.policy.grants import EVERYWHERE, Grant, Kind, Record
 from pyopenshell.policy.hosts import host_matches, host_tokens
 from pyopenshell.policy.index import GrantIndex
 from pyopenshell.policy.query import Conditions
-from pyopenshell.proof.atoms import ENCODED_SLASH, UndecidedError
+from pyopenshell.proof.atoms import ENCODED_SLASH
 from pyopenshell.proof.breadth import breadth
 from pyopenshell.proof.diff import Cube, Diff, Finding, meet_methods
 from pyopenshell.proof.requests import Request, confirm
 from pyopenshell.proof.words import Tokens, overlaps, subset
+from pyopenshell.proof.work import UndecidedError, Work
 
 _MAX_FINDINGS = 16
 _MAX_AVOID = 50
+_MAX_OPEN = 50
+_DRAFT_STEPS = 100
+"""Building, merging and wording one region, beside what it searches for."""
+_LEAST_SHARE = 2000
+"""Steps that every cube may use, however little is left."""
 
 NEW_GRANT = "new grant"
 AUDIT = "audit mode forwards everything"
@@ -80,32 +86,107 @@ class _Draft:
 
 
 def regions(diff: Diff) -> list[Region]:
-    """All regions, unsorted. A cube that outgrew its budget becomes a region that is not `proven`."""
+    """All regions, unsorted. What the work did not suffice for becomes regions that are not `proven`; never raises.
+
+    The question itself may use what is there less a tenth, which is for saying how broad the answer is.
+    """
     drafts: dict[tuple[object, ...], _Draft] = {}
-    for cube in diff.cubes():
-        for draft in _drafts(diff, cube):
-            key = (draft.host, draft.port, draft.raw, draft.method, draft.path, draft.query, draft.reason)
-            drafts.setdefault((*key, draft.binaries), draft)
-    return [_region(group) for group in _merge(list(drafts.values()))]
+    open_grants: list[Grant] = []
+    with diff.work.keeping(diff.work.left // 10):
+        for grant in diff.a.grants.values():
+            try:
+                for draft in _of_grant(diff, grant):
+                    key = (draft.host, draft.port, draft.raw, draft.method, draft.path, draft.query, draft.reason)
+                    drafts.setdefault((*key, draft.binaries), draft)
+            except UndecidedError:
+                open_grants.append(grant)
+    # First those that changed: they are what the reader looks for.
+    open_grants.sort(key=lambda grant: diff.b.grants.get(grant.place) is grant)
+    for grant in open_grants[:_MAX_OPEN]:
+        drafts.setdefault((grant, UNDECIDED), _undecided(grant))
+    found = [_region(group, diff.work) for group in _merge(list(drafts.values()))]
+    if len(open_grants) > _MAX_OPEN:
+        found.append(_rest(open_grants[_MAX_OPEN:]))
+    return found
+
+
+def _of_grant(diff: Diff, grant: Grant) -> Iterator[_Draft]:
+    """Regions of one grant. One hard cube leaves work for those after it."""
+    work = diff.work
+    with work.keeping(work.left - work.spare // 2):
+        cubes = list(diff.cubes_of(grant))
+    for cube in cubes:
+        if not work.spare:
+            raise UndecidedError("nothing left for the other cubes of this grant")
+        try:
+            with work.keeping(work.left - max(work.spare // 2, min(work.spare, _LEAST_SHARE))):
+                drafts = list(_drafts(diff, cube))
+        except UndecidedError:
+            yield _undecided(grant, cube)
+        else:
+            yield from drafts
 
 
 def _drafts(diff: Diff, cube: Cube) -> Iterator[_Draft]:
     seen = set()
-    try:
-        for finding in itertools.islice(diff.check((cube,)), _MAX_FINDINGS):
-            reason = _reason(finding)
-            shown = _shown(finding)
-            if (reason, shown) in seen:
-                continue
-            seen.add((reason, shown))
-            witness, verified = confirm(diff.after, diff.before, finding.witness)
-            yield _draft(diff, finding, reason, witness, verified)
-    except UndecidedError:
-        point = Request((cube.binary or "",), cube.host, cube.port, cube.method, _path_text(cube))
-        yield _draft(diff, Finding(cube, point), UNDECIDED, point, False)
+    for finding in itertools.islice(diff.check((cube,)), _MAX_FINDINGS):
+        diff.work.spend(_DRAFT_STEPS)
+        reason = _reason(finding, diff.work)
+        shown = _shown(finding, diff.work)
+        if (reason, shown) in seen:
+            continue
+        seen.add((reason, shown))
+        witness, verified = confirm(diff.after, diff.before, finding.witness, diff.work)
+        yield _draft(diff, finding, reason, witness, verified)
 
 
-def _reason(finding: Finding) -> str:
+def _undecided(grant: Grant, cube: Cube | None = None) -> _Draft:
+    """What was not compared to the end: a whole grant, or one cube of it."""
+    raw = grant.raw if cube is None else cube.raw
+    binaries = grant.binaries if cube is None else cube.binaries
+    record = cube.record if cube is not None else None
+    method, path = (record.method, record.path) if record is not None else ("*", EVERYWHERE)
+    point = Request(binaries[:1], grant.host, grant.port, "" if raw else method, "" if raw else path)
+    return _Draft(
+        grant.host,
+        grant.port,
+        raw,
+        "" if raw else method,
+        "" if raw else path,
+        (),
+        (),
+        UNDECIDED,
+        (),
+        (),
+        (),
+        binaries,
+        point,
+        False,
+    )
+
+
+def unknown_addresses(diff: Diff) -> list[Region]:
+    """In place of the private networks that could not be compared."""
+    return [_rest(list(diff.a.grants.values()))] if diff.a.grants else []
+
+
+def _rest(grants: Sequence[Grant]) -> Region:
+    first = grants[0]
+    point = Request(first.binaries[:1], first.host, first.port)
+    return Region(
+        text=f"{len(grants)} grants could not be compared  [{UNDECIDED}]  (not proven: treat as newly permitted)",
+        reason=UNDECIDED,
+        witness=str(point),
+        uninspected=any(grant.raw for grant in grants),
+        request=point,
+        binaries=first.binaries[:1],
+        host=first.host,
+        ports=(first.port,),
+        proven=False,
+    )
+
+
+def _reason(finding: Finding, work: Work) -> str:
     for refiner in finding.refiners:
         if refiner.source == "deny" and refiner.record is not None:
             return f"deny no longer applies: {_named(refiner.record)}"
@@ -113,7 +194,7 @@ def _reason(finding: Finding) -> str:
         return AUDIT
     if any(refiner.source == "shadow" for refiner in finding.refiners):
         return UNSHADOWED
-    if ENCODED_SLASH in finding.witness.path and ENCODED_SLASH not in _path_text(finding.cube):
+    if ENCODED_SLASH in finding.witness.path and ENCODED_SLASH not in _path_text(finding.cube, work):
         return SLASH
     return NEW_GRANT
 
@@ -129,46 +210,48 @@ def _query_text(query: Conditions) -> str:
     return "?" + "&".join(f"{printable(k)}={'|'.join(map(printable, globs))}" for k, globs in query) if query else ""
 
 
-def _path_text(cube: Cube) -> str:
+def _path_text(cube: Cube, work: Work) -> str:
     if cube.raw:
         return ""
     if cube.record is None:
         return cube.inspection.scope if cube.inspection is not None else EVERYWHERE
     scope = cube.record.inspection
-    if scope.trivial or subset(cube.record.tokens, scope.tokens):
+    if scope.trivial or subset(cube.record.tokens, scope.tokens, work):
         return cube.record.path
-    return scope.scope if subset(scope.tokens, cube.record.tokens) else f"{cube.record.path} within {scope.scope}"
+    if subset(scope.tokens, cube.record.tokens, work):
+        return scope.scope
+    return f"{cube.record.path} within {scope.scope}"
 
 
-def _shown(finding: Finding) -> tuple[str, str, tuple[Tokens, ...]]:
+def _shown(finding: Finding, work: Work) -> tuple[str, str, tuple[Tokens, ...]]:
     """Method, path text and patterns: for a lifted deny only the part that it carved out."""
     cube = finding.cube
     for refiner in finding.refiners:
         if refiner.source == "deny" and refiner.record is not None:
             method = refiner.method if cube.method == "*" else cube.method
             patterns = (*cube.patterns, *refiner.patterns)
-            inside = not cube.patterns or subset(refiner.record.tokens, cube.patterns[0])
-            return method, refiner.record.path if inside else _path_text(cube), patterns
-    return cube.method, _path_text(cube), cube.patterns
+            inside = not cube.patterns or subset(refiner.record.tokens, cube.patterns[0], work)
+            return method, refiner.record.path if inside else _path_text(cube, work), patterns
+    return cube.method, _path_text(cube, work), cube.patterns
 
 
 def _draft(diff: Diff, finding: Finding, reason: str, witness: Request, verified: bool) -> _Draft:
     cube = finding.cube
-    method, path, patterns = ("", "", ()) if cube.raw else _shown(finding)
+    method, path, patterns = ("", "", ()) if cube.raw else _shown(finding, diff.work)
     already: list[str] = []
     denied: list[str] = []
     avoid: list[Tokens] = []
-    if not cube.raw and reason != UNDECIDED:
+    if not cube.raw:
         lifted = reason.startswith("deny")
         for grant, record in _overlapping(diff, diff.a, diff.hosts_a.at(cube.host, cube.port), cube, method, deny=True):
-            denied.append(_named(record) + _on(grant, cube.host))
-            _avoid(avoid, grant, record, cube.host)
+            denied.append(_named(record) + _on(grant, cube.host, diff.work))
+            _avoid(avoid, grant, record, cube.host, diff.work)
         for grant, record in _overlapping(
             diff, diff.b, diff.hosts_b.at(cube.host, cube.port), cube, method, deny=False
         ):
             if not lifted:
-                already.append(_named(record) + _on(grant, cube.host))
-                _avoid(avoid, grant, record, cube.host)
+                already.append(_named(record) + _on(grant, cube.host, diff.work))
+                _avoid(avoid, grant, record, cube.host, diff.work)
     return _Draft(
         cube.host,
         cube.port,
@@ -187,12 +270,12 @@ def _draft(diff: Diff, finding: Finding, reason: str, witness: Request, verified
     )
 
 
-def _on(grant: Grant, host: str) -> str:
-    return "" if covers_host(grant.host, host) else f" on {grant.host}"
+def _on(grant: Grant, host: str, work: Work) -> str:
+    return "" if covers_host(grant.host, host, work) else f" on {grant.host}"
 
 
-def _avoid(avoid: list[Tokens], grant: Grant, record: Record, host: str) -> None:
-    if not record.query and record.inspection.trivial and covers_host(grant.host, host):
+def _avoid(avoid: list[Tokens], grant: Grant, record: Record, host: str, work: Work) -> None:
+    if not record.query and record.inspection.trivial and covers_host(grant.host, host, work):
         avoid.extend(record.variants())
 
 
@@ -202,17 +285,20 @@ def _overlapping(
     """Allow (or deny) records of one policy that meet the cube, for the binaries that the cube stands for."""
     names = [name for binary in cube.binaries[:1] for name in diff.reps.binaries((binary,))]
     pattern = cube.patterns[0] if cube.patterns else ()
+    wanted = Kind.DENY if deny else Kind.ALLOW
     for grant in grants:
+        diff.work.spend(1 + len(names))
         if not grant.inspected or all(index.binaries_of(name).isdisjoint(grant.binaries) for name in names):
             continue
-        wanted = set(grant.denies if deny else grant.allows)
-        met = overlaps(grant.trie.root, pattern) if pattern else [*grant.denies, *grant.allows]
+        met = overlaps(grant.trie.root, pattern, diff.work) if pattern else [*grant.denies, *grant.allows]
+        diff.work.spend(len(met))
         for record in met:
-            if record in wanted and meet_methods([method, record.method], "*") is not None:
+            if record.kind is wanted and meet_methods([method, record.method], "*") is not None:
+                diff.work.spend(8)
                 yield grant, record
 
 
-def covers_host(big: str, small: str) -> bool:
+def covers_host(big: str, small: str, work: Work) -> bool:
     """Is every host of one canonical pattern a host of the other?"""
     if not big or big == small:
         return True
@@ -220,7 +306,7 @@ def covers_host(big: str, small: str) -> bool:
         return False
     if "*" not in small:
         return host_matches(big, small)
-    return "*" in big and subset(host_tokens(small), host_tokens(big), empty=False)
+    return "*" in big and subset(host_tokens(small), host_tokens(big), work, empty=False)
 
 
 def _merge(drafts: list[_Draft]) -> list[list[_Draft]]:
@@ -283,7 +369,7 @@ def _count(tokens: Tokens) -> int | None:
     return total
 
 
-def _region(group: list[_Draft]) -> Region:
+def _region(group: list[_Draft], work: Work) -> Region:
     first = min(group, key=lambda draft: (not draft.proven, len(draft.request.path)))
     sizes = {draft.path: count(draft.patterns) for draft in group}
     total = None if first.raw or None in sizes.values() else sum(size for size in sizes.values() if size is not None)
@@ -292,7 +378,7 @@ def _region(group: list[_Draft]) -> Region:
     elif total is not None:
         broad = math.log10(max(total, 1))
     else:
-        broad = breadth(first.patterns, first.avoid if len(first.avoid) <= _MAX_AVOID else ())
+        broad = breadth(first.patterns, first.avoid if len(first.avoid) <= _MAX_AVOID else (), work)
     region = Region(
         text="",
         reason=first.reason,

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from pyopenshell.policy.globs import L, binary_pattern
 from pyopenshell.policy.grants import Grant
-from pyopenshell.policy.hosts import host_matches, host_tokens, is_ip_literal
+from pyopenshell.policy.hosts import host_matches, host_tokens, host_word, is_ip_literal
 from pyopenshell.policy.index import GrantIndex, PortIndex
-from pyopenshell.policy.tries import Trie, accepted, closure, matches
-from pyopenshell.proof.words import Tokens, overlaps, walk
+from pyopenshell.policy.tries import Trie, closure, matches
+from pyopenshell.proof.words import Tokens, lookup_steps, overlaps, walk
+from pyopenshell.proof.work import Work
 
 
 def binary_tokens(pattern: str) -> Tokens:
@@ -31,7 +32,8 @@ def binary_matches(pattern: str, path: str) -> bool:
 class Representatives:
     """Minimal binaries and hosts of intersections of patterns, with respect to all patterns of two policies."""
 
-    def __init__(self, a: GrantIndex, b: GrantIndex) -> None:
+    def __init__(self, a: GrantIndex, b: GrantIndex, work: Work) -> None:
+        self._work = work
         self._binaries = dict.fromkeys([*sorted(a.patterns), *sorted(b.patterns)])
         self._hosts = dict.fromkeys([host for index in (a, b) for _, host, _ in index.grants])
         self._binary_trie: Trie[str] | None = None
@@ -42,14 +44,18 @@ class Representatives:
         """Executables in all `patterns`."""
         key = (True, patterns)
         found = self._memo.get(key)
+        self._work.spend()
         if found is None:
+            self._work.spend(4 * len(patterns))
             exact = [p for p in patterns if "*" not in p]
             if exact:
                 found = exact[:1] if all(binary_matches(p, exact[0]) for p in patterns) else []
             else:
                 if self._binary_trie is None:
                     self._binary_trie = _trie(self._binaries, binary_tokens)
-                found = _minimal(patterns, binary_tokens, self._binary_trie, lambda word: "/" + "/".join(word))
+                found = _minimal(
+                    patterns, binary_tokens, self._binary_trie, lambda word: "/" + "/".join(word), self._work
+                )
             self._memo[key] = found
         return found
 
@@ -64,7 +70,9 @@ class Representatives:
             else:
                 if self._host_trie is None:
                     self._host_trie = _trie(self._hosts, host_tokens)
-                found = _minimal(patterns, host_tokens, self._host_trie, lambda word: ".".join(reversed(word)))
+                found = _minimal(
+                    patterns, host_tokens, self._host_trie, lambda word: ".".join(reversed(word)), self._work
+                )
             self._memo[key] = found
         return found
 
@@ -77,14 +85,19 @@ def _trie(patterns: dict[str, None], tokens: Callable[[str], Tokens]) -> Trie[st
 
 
 def _minimal(
-    patterns: tuple[str, ...], tokens: Callable[[str], Tokens], trie: Trie[str], spell: Callable[[list[str]], str]
+    patterns: tuple[str, ...],
+    tokens: Callable[[str], Tokens],
+    trie: Trie[str],
+    spell: Callable[[list[str]], str],
+    work: Work,
 ) -> list[str]:
     found = [
-        (frozenset(accepted(states)), spell(word))
-        for word, states in walk([tokens(p) for p in patterns], closure([trie.root]), empty=False)
+        (frozenset(state.found), spell(word))
+        for word, state in walk([tokens(p) for p in patterns], closure([trie.root]), work, empty=False)
     ]
     kept: list[tuple[frozenset[str], str]] = []
     for matched, text in sorted(found, key=lambda pair: (len(pair[0]), len(pair[1]), pair[1])):
+        work.spend(1 + len(kept))
         if not any(other <= matched for other, _ in kept):
             kept.append((matched, text))
     return [text for _, text in kept]
@@ -93,8 +106,9 @@ def _minimal(
 class HostOverlap:
     """Grants of one policy whose host pattern shares a host with a given pattern."""
 
-    def __init__(self, index: GrantIndex) -> None:
+    def __init__(self, index: GrantIndex, work: Work) -> None:
         self._index = index
+        self._work = work
         self._memo: dict[tuple[str, int], list[Grant]] = {}
         self._exact: dict[int, Trie[Grant]] = {}
 
@@ -104,19 +118,25 @@ class HostOverlap:
         if found is None:
             ports = self._index.ports.get(port)
             found = self._memo[key] = self._find(ports, host, port) if ports is not None else []
+        self._work.spend(1 + len(found) // 8)
         return found
 
     def _find(self, ports: PortIndex, host: str, port: int) -> list[Grant]:
         if not host:
-            wild = overlaps(ports.wild.root, host_tokens(""))
+            wild = overlaps(ports.wild.root, host_tokens(""), self._work)
+            self._work.spend(len(ports.exact))
             return [grant for grants in ports.exact.values() for grant in grants] + wild + ports.hostless
         if "*" not in host:
+            if not is_ip_literal(host):
+                lookup_steps(ports.wild.root, host_word(host), self._work)
             return ports.at(host)
         exact = self._exact.get(port)
         if exact is None:
+            self._work.spend(4 * len(ports.exact))
             exact = self._exact[port] = Trie()
             for name, grants in ports.exact.items():
                 for grant in grants if not is_ip_literal(name) else ():
                     exact.add(host_tokens(name), grant)
         tokens = host_tokens(host)
-        return overlaps(exact.root, tokens) + overlaps(ports.wild.root, tokens) + ports.hostless
+        wild = overlaps(ports.wild.root, tokens, self._work)
+        return overlaps(exact.root, tokens, self._work) + wild + ports.hostless

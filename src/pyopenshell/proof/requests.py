@@ -12,10 +12,14 @@ from pyopenshell.policy.decision import Connection
 from pyopenshell.policy.engine import Engine
 from pyopenshell.policy.explain import bracketed, printable
 from pyopenshell.policy.globs import FRESH
+from pyopenshell.policy.hosts import host_word, is_ip_literal
 from pyopenshell.proof.queries import Query
+from pyopenshell.proof.words import lookup_steps
+from pyopenshell.proof.work import Work
 
 _METHODS = ("DELETE", "PUT", "POST", "PATCH", "GET", "OPTIONS", "HEAD", "PROPFIND", "BREW")
-_WORDS = ("x", "any", "example", "q7", "zz9", "w-w", "0k", "aaaaaaaa")
+_WORDS = ("x", "any", "q", "example", "q7", "zz9", "w-w", "0k", "Z", "_", "~", "j", "aaaaaaaa")
+"""What a fresh character may stand for: short, long, and single ones for patterns in which it is one character."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,16 +54,26 @@ def _quoted(text: str) -> str:
     return quote(text, safe="")
 
 
-def permits(engine: Engine, request: Request) -> bool:
-    """Does the engine forward exactly this?"""
+def permits(engine: Engine, request: Request, work: Work | None = None) -> bool:
+    """Does the engine forward exactly this? The same work is counted whatever the engine remembers."""
     cell = engine.connect(request.connection)
+    if work is not None:
+        for name in request.chain:
+            lookup_steps(engine.index.binary_globs.root, name[1:].split("/"), work)
+        ports = engine.index.ports.get(request.port)
+        if ports is not None and not is_ip_literal(request.host):
+            lookup_steps(ports.wild.root, host_word(request.host), work)
+        work.spend(cell.steps(request.path if request.method else ""))
     if not request.method:
         return cell.decision.allowed and not cell.inspected
     return cell.decide(request.method, request.target).allowed
 
 
-def confirm(after: Engine, before: Engine, point: Request) -> tuple[Request, bool]:
-    """A readable request for an abstract point, and whether `after` forwards it while `before` does not."""
+def confirm(after: Engine, before: Engine, point: Request, work: Work) -> tuple[Request, bool]:
+    """A readable request for an abstract point, and whether `after` forwards it while `before` does not.
+
+    Raises UndecidedError.
+    """
     candidate = point
     for word in _WORDS:
         for method in _METHODS if point.method == FRESH else (point.method,):
@@ -71,6 +85,7 @@ def confirm(after: Engine, before: Engine, point: Request) -> tuple[Request, boo
                 point.path.replace(FRESH, word),
                 point.query,
             )
-            if permits(after, candidate) and not permits(before, candidate):
+            work.spend(40)
+            if permits(after, candidate, work) and not permits(before, candidate, work):
                 return candidate, True
     return candidate, False

@@ -6,12 +6,12 @@ Walks left patterns together with the state set of a trie. Knows nothing of rule
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Generic, cast
 
 from pyopenshell.policy.globs import ANY, ANYE, DS, FRESH, LF, CharSet, G, Glob, L, Token
 from pyopenshell.policy.tries import Node, P, States, Trie, accepted, closure, step
-from pyopenshell.proof.atoms import ENCODED_SLASH, common_instances, least
+from pyopenshell.proof.atoms import ENCODED_SLASH, common_instances, least, meet
 from pyopenshell.proof.work import Work
 
 Tokens = tuple[Token, ...]
@@ -60,14 +60,15 @@ class Union(Generic[P]):
         state = self._states.get(bits)
         if state is None:
             state = self._states[bits] = State(nodes, bits)
-            self.work.spend(1 + len(nodes) + len(state.found))
+            self.work.spend(1 + (len(nodes) + len(state.found)) // 4)
         return state
 
     def move(self, state: State[P], segment: str) -> State[P]:
         following = state._moves.get(segment)
         if following is None:
             plain = 1 + len(segment) // 16
-            self.work.spend(len(state.nodes) + sum(plain if g.plain else 1 + len(segment) for g in state.globs))
+            globs = sum(plain if g.plain else 1 + len(segment) for g in state.globs)
+            self.work.spend(1 + (len(state.nodes) + globs) // 2)
             following = state._moves[segment] = self._state(step(state.nodes, segment))
         return following
 
@@ -149,7 +150,7 @@ class Union(Generic[P]):
                         todo.append((at, after, [*word, symbol]))
 
     def _news(self, known: list[int], bits: int) -> bool:
-        self.work.spend(1 + len(known) // 8)
+        self.work.spend(1 + len(known) // 16)
         if any(other & bits == other for other in known):
             return False
         known.append(bits)
@@ -312,7 +313,7 @@ def _meet(one: Token, other: Token, work: Work) -> bool:
     if known is None:
         wanted = common((one, other))
         globs = wanted[1] if wanted is not None else ()
-        known = work.memo[key] = bool(least(globs, len(globs), work))
+        known = work.memo[key] = meet(globs, work)
     return cast(bool, known)
 
 

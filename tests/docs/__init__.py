@@ -1,0 +1,1 @@
+"""What exists in the code stands in docs/."""
