@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -98,24 +97,16 @@ async def test_an_approval_reaches_its_sandbox_and_no_other(served: Served) -> N
     assert [fake.received.qsize() for fake in boxes] == [0, 0, 0]
 
 
-async def test_approve_to_push_is_quick(served: Served) -> None:
+async def test_twenty_approvals_are_twenty_pushes_in_order(served: Served) -> None:
+    """How fast is benchmarks/loop.py's question; here: none is lost, merged away or out of order."""
     fake = served.supervisor(await served.create(name="box"))
     await fake.accepted.wait()
-    spent = []
+    versions = []
     for number in range(20):
         chunk = await propose(fake, f"host-{number}.test")
-        draft = await served.client.GetDraftPolicy(
-            openshell_pb2.GetDraftPolicyRequest(workspace_scope=DEFAULT, sandbox="box", status_filter="pending")
-        )
-        request = openshell_pb2.ApproveDraftChunkRequest(
-            workspace_scope=DEFAULT, sandbox="box", chunk_id=chunk, review_token=draft.chunks[0].review_token
-        )
-        begin = time.perf_counter()
-        approving = asyncio.ensure_future(served.client.ApproveDraftChunk(request))
-        await fake.next_update()
-        spent.append(time.perf_counter() - begin)
-        await approving
-    assert sorted(spent)[18] < 0.1  # design.md 6: approve -> loaded p95 <= 100 ms, of which this is one part
+        await approve(served, "box", chunk)
+        versions.append((await fake.next_update()).sandbox_config.version)
+    assert versions == list(range(2, 22))
 
 
 async def test_the_result_of_an_update_marks_the_revision(served: Served) -> None:

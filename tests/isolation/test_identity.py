@@ -6,10 +6,16 @@ import hashlib
 import json
 import os
 import signal
+import socket
+import struct
 from pathlib import Path
 
 import pytest
 
+from pyopenshell.isolation import channel
+from pyopenshell.isolation.identity import ConnectionIdentity, IdentityError
+from pyopenshell.isolation.processes import stat_key
+from pyopenshell.isolation.watcher import SO_COOKIE
 from tests.drivers.sandboxes import Box
 
 pytestmark = pytest.mark.e2e
@@ -123,6 +129,60 @@ async def test_races_name_the_caller_every_time(box: Box, mode: str) -> None:
     callers = [answer.get("exe", answer.get("error")) for answer in answers]
     assert callers.count(CURL) == asked
     assert callers.count(PYTHON) == 300, {name: callers.count(name) for name in callers}
+
+
+class Overtaken(socket.socket):
+    """An accepted connection whose client hangs up, and whose ports another one takes, once the peer was asked for."""
+
+    successor: socket.socket | None = None
+    client: socket.socket
+
+    def getpeername(self) -> tuple[str, int]:
+        name: tuple[str, int] = super().getpeername()
+        if self.successor is None:
+            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.client.close()
+            self.successor = socket.create_connection(self.getsockname(), source_address=name)
+            self.tell(self.successor)
+        return name
+
+    def tell(self, successor: socket.socket) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+async def test_ports_that_found_a_new_owner_during_the_look_up_name_nobody(overtaken: bool) -> None:
+    ours, theirs = channel.pair()
+    curl = os.open(CURL, os.O_RDONLY)
+
+    def record(connection: socket.socket) -> None:
+        (cookie,) = struct.unpack("=Q", connection.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))
+        message = {"c": cookie, "p": 7, "x": [[CURL, *stat_key(os.fstat(curl))]], "n": [0]}
+        channel.send_raw(theirs, json.dumps(message).encode(), [curl], 0)
+
+    class Accepted(Overtaken):
+        def tell(self, successor: socket.socket) -> None:
+            record(successor)
+
+    diagnosis = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 4)
+    identity = ConnectionIdentity(diagnosis, ours, -1)
+    identity.start()
+    with theirs, socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted = Accepted(fileno=server.accept()[0].detach())
+        accepted.client = client
+        with accepted, client:
+            if overtaken:
+                with pytest.raises(IdentityError, match="gone"):
+                    await identity.identify(accepted)
+                assert accepted.successor is not None
+                accepted.successor.close()
+            else:
+                accepted.successor = client
+                record(client)
+                assert (await identity.identify(accepted)).exe == CURL
+    identity.close()
+    os.close(curl)
 
 
 async def test_a_flood_that_fills_the_queue_fails_instead_of_hiding_its_caller(box: Box) -> None:

@@ -181,9 +181,13 @@ def may_auto_approve(on: Ground, done: Evaluation, reviewed: Policy) -> bool:
     total = on.compose(reviewed)
     if total is on.current:
         return True
-    before = _engine(total)
-    change = delta_of(before, compile_policy(made.effective, reuse=before))
-    return change.proven and render(findings(before, change, on.credentialed)) == NO_FINDINGS
+    return validation_result(total, made.effective, on.credentialed) == NO_FINDINGS
+
+
+def validation_result(before: Policy, after: Policy, credentialed: frozenset[str]) -> str:
+    """`proof.findings.validation_result`, with the engine that is there already. What is not proven is a finding."""
+    old = _engine(before)
+    return render(findings(old, delta_of(old, compile_policy(after, reuse=old)), credentialed))
 
 
 def review_token(rule_name: str, rule: Rule, rationale: str, current_hash: str, candidate_hash: str, error: str) -> str:

@@ -146,8 +146,9 @@ class HostTrees:
             overlay(self._empty, path, target)
         except OSError as error:
             if not self._split(path, target):
+                reason = os.strerror(error.errno or 0)
                 self.notes.append(
-                    f"{path} is a plain bind mount ({error.strerror}): host sockets and FIFOs in it can be reached"
+                    f"{path} is a plain bind mount ({reason}): unix sockets of the host in it can be reached"
                 )
                 _bind(path, target, read_only=True)
 

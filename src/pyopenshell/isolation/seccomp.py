@@ -83,10 +83,6 @@ _TABLE: Final = {
     "prctl": (157, 167),
     "fanotify_init": (300, 262),
     "fanotify_mark": (301, 263),
-    "lookup_dcookie": (212, 18),
-    "vhangup": (153, 58),
-    "listmount": (458, 458),
-    "statmount": (457, 457),
     **({"modify_ldt": (154, 0), "iopl": (172, 0), "ioperm": (173, 0)} if syscalls.MACHINE == "x86_64" else {}),
 }
 NUMBER: Final = {name: numbers[0 if syscalls.MACHINE == "x86_64" else 1] for name, numbers in _TABLE.items()}

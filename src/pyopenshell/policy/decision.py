@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Condition(enum.StrEnum):
-    """The first condition that failed. Stable codes: they stand in denials, logs and docs."""
+    """The first condition that failed. Stable codes: they stand in denials; docs/agent-loop.md says what each means."""
 
     NONE = "none"
     IDENTITY = "identity_unknown"

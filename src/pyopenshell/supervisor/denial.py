@@ -37,7 +37,7 @@ def new_denial_id() -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Denial:
-    """What was refused and why. `layer` is "l4" or "l7"; `stage` one of contract/sandbox.md 7.1 or "l7".
+    """What was refused and why. `layer` is "l4" or "l7"; `stage` and `error` are those of docs/agent-loop.md.
 
     `method` and `path` (canonical, no query) are "" at L4. `detail` is the sentence for people, `reason` the engine's.
     `proposable` is False where no rule could ever help (malformed request, always-blocked address, unknown owner).
@@ -109,6 +109,8 @@ def envelope(denial: Denial, *, proposals_enabled: bool) -> dict[str, Any]:
         # An allow rule cannot lift a deny rule: say what blocks instead of what is missing.
         missing["type"] = "none"
         body["blocked_by"] = {"type": "deny_rule", "policy": denial.policy}
+    elif not denial.proposable:
+        missing["type"] = "none"
     body["rule_missing"] = missing
     helpful = proposals_enabled and denial.proposable
     body["next_steps"] = list(NEXT_STEPS) if helpful else []
