@@ -37,10 +37,10 @@ check: .venv/.dev ## style, types, import directions, generated files
 	$(PY) tools/generate_rpc_table.py --check
 
 test: check ## everything CI runs
-	.venv/bin/pytest -n 2 --dist loadgroup
+	.venv/bin/pytest -n 2 --dist loadgroup -m "not deep"
 
 test-fast: .venv/.dev ## without real sandboxes
-	.venv/bin/pytest -n 2 -m "not e2e"
+	.venv/bin/pytest -n 2 -m "not e2e and not deep"
 
 test-deep: .venv/.dev ## long property runs
 	.venv/bin/pytest -m deep --timeout 3600

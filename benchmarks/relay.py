@@ -2,8 +2,11 @@
 
     python -m benchmarks.relay [--rounds 5] [--json FILE] [--without-mitmproxy]
 
-Medians of all rounds. The proxy under test has CPU 0, load generator and backend CPU 1. mitmproxy comes from PyPI into
-an environment of its own that is removed again. The load generator is `peers/lg.c`, compiled when gcc and OpenSSL's
+Medians of all rounds, 64 different targets in turn. The proxy under test has CPU 0, load generator and backend CPU 1.
+Two more targets show what the machine costs: "split" is direct with the backend on CPU 0, "nginx" relays the same TLS
+both ways natively and judges nothing (installed, or taken from Debian by root; else left out). Added latency is against
+"direct", so it contains the wake-ups across CPUs that any relay pays. mitmproxy comes from PyPI into an environment of
+its own that is removed again. The load generator is `peers/lg.c`, compiled when gcc and OpenSSL's
 headers are there; else `peers/load.py`, which is slower and says so.
 """
 
@@ -14,6 +17,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -120,10 +124,7 @@ def mitmproxy(directory: Path, backend_ca: Path) -> Iterator[tuple[int, Path]]:
     print("installing mitmproxy into an environment of its own ...", flush=True)
     venv.create(place, with_pip=True)
     subprocess.run([place / "bin/pip", "install", "-q", "mitmproxy"], check=True, stderr=subprocess.DEVNULL)
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     home = directory / "mitm-home"
     home.mkdir()
     options = {
@@ -137,20 +138,86 @@ def mitmproxy(directory: Path, backend_ca: Path) -> Iterator[tuple[int, Path]]:
     for key, value in options.items():
         command += ["--set", f"{key}={value}"]
     with process(command, 0, RELAY_LOG=str(directory / "mitm.log"), PYTHONPATH="") as child:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if child.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit("mitmproxy did not start") from None
-                time.sleep(0.1)
+        listening(child, port, "mitmproxy")
         yield port, home / "mitmproxy-ca-cert.pem"
 
 
+def native(directory: Path) -> str:
+    """The nginx program; "" when there is none to be had. Nothing is installed: Debian's package is only unpacked."""
+    found = shutil.which("nginx")
+    if found is not None:
+        return found
+    if os.geteuid() == 0 and shutil.which("apt-get") and shutil.which("dpkg-deb"):
+        place = directory / "nginx-package"
+        place.mkdir()
+        quiet: dict[str, Any] = {
+            "cwd": place,
+            "check": False,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        }
+        subprocess.run(["apt-get", "download", "nginx"], **quiet)
+        for package in place.glob("*.deb"):
+            subprocess.run(["dpkg-deb", "-x", package, place], **quiet)
+        binary = place / "usr/sbin/nginx"
+        if binary.exists() and subprocess.run([binary, "-v"], **quiet).returncode == 0:
+            return str(binary)
+    print("no nginx here, and none to be had from Debian: the report has no native relay to compare with")
+    return ""
+
+
+NGINX = """daemon off; worker_processes 1; pid {place}/pid; error_log {place}/error warn; {user}
+events {{ worker_connections 4096; }}
+http {{
+  access_log {place}/access combined buffer=64k flush=1s; tcp_nodelay on; keepalive_requests 1000000000;
+  client_body_temp_path {place}/a; proxy_temp_path {place}/b; fastcgi_temp_path {place}/c; uwsgi_temp_path {place}/d;
+  scgi_temp_path {place}/e; proxy_buffering off; proxy_request_buffering off;
+  upstream api {{ server 127.0.0.1:{backend}; keepalive 64; keepalive_requests 1000000000; }}
+  proxy_ssl_trusted_certificate {authority}; proxy_ssl_verify on; proxy_ssl_name localhost; proxy_ssl_server_name on;
+  proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host localhost;
+  server {{
+    listen 127.0.0.1:{port} ssl backlog=1024; ssl_certificate {leaf}; ssl_certificate_key {leaf};
+    location /v1/ {{ proxy_pass https://api; }}
+  }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(directory: Path, binary: str, backend: int, authority: Path, leaf: Path) -> Iterator[int]:
+    """Port of a running nginx that terminates TLS, and speaks TLS to the backend."""
+    place = directory / "nginx"
+    place.mkdir()
+    port = free_port()
+    user = "user root;" if os.geteuid() == 0 else ""
+    text = NGINX.format(place=place, user=user, backend=backend, authority=authority, leaf=leaf, port=port)
+    (place / "conf").write_text(text)
+    with process([binary, "-p", str(place), "-c", str(place / "conf")], 0) as child:
+        listening(child, port, "nginx")
+        yield port
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def listening(child: subprocess.Popen[str], port: int, name: str) -> None:
+    """Return once a peer that cannot report readiness accepts connections."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{name} did not start") from None
+            time.sleep(0.1)
+
+
 def run(command: list[str], target: list[str], test: list[str]) -> dict[str, Any]:
-    arguments = [*command, *target, "--tls", "--sni", "localhost", "--path", "/v1/messages", *test]
+    arguments = [*command, *target, "--tls", "--sni", "localhost", "--path", "/v1/messages", "--vary", *test]
     done = subprocess.run(
         arguments, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60, preexec_fn=lambda: _pin(1)
     )
@@ -167,9 +234,8 @@ def measure(rounds: int, *, peer: bool) -> dict[str, dict[str, dict[str, float]]
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="openshell-relay-")))
         authority, leaf = certificates(directory)
         command = generator(directory)
-        backend = port_of(
-            stack.enter_context(process([sys.executable, "-m", "benchmarks.peers.backend", str(leaf)], 1))
-        )
+        serve = [sys.executable, "-m", "benchmarks.peers.backend", str(leaf)]
+        backend, across = (port_of(stack.enter_context(process(serve, cpu))) for cpu in (1, 0))
         ours_ca = directory / "ours.pem"
         ours = port_of(
             stack.enter_context(
@@ -188,10 +254,16 @@ def measure(rounds: int, *, peer: bool) -> dict[str, dict[str, dict[str, float]]
             )
         )
         through = ["--connect", "localhost:443", "--host", "localhost"]
+        straight = ["--ca", str(authority), "--host", "localhost"]
         targets = {
-            "direct": ["--addr", f"127.0.0.1:{backend}", "--ca", str(authority), "--host", "localhost"],
+            "direct": ["--addr", f"127.0.0.1:{backend}", *straight],
+            "split": ["--addr", f"127.0.0.1:{across}", *straight],
             "ours": ["--addr", f"127.0.0.1:{ours}", "--ca", str(ours_ca), *through],
         }
+        binary = native(directory)
+        if binary:
+            port = stack.enter_context(nginx(directory, binary, backend, authority, leaf))
+            targets["nginx"] = ["--addr", f"127.0.0.1:{port}", *straight]
         if peer:
             port, peer_ca = stack.enter_context(mitmproxy(directory, authority))
             through = ["--connect", f"localhost:{backend}", "--host", f"localhost:{backend}"]

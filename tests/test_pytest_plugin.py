@@ -38,9 +38,7 @@ def test_fails(policy):
 @pytest.fixture
 def run(pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makefile(".yaml", policy=POLICY)
-    pytester.makeini(
-        "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
-    )
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     return pytester
 
 

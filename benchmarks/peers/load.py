@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import socket
 import ssl
@@ -19,7 +20,9 @@ class Worker(threading.Thread):
         self.times: list[float] = []
         self.errors = self.bad = 0
         close = "Connection: close\r\n" if options.new else ""
-        self.request = f"GET {options.path} HTTP/1.1\r\nHost: {options.host}\r\nAccept: */*\r\n{close}\r\n".encode()
+        rest = f" HTTP/1.1\r\nHost: {options.host}\r\nAccept: */*\r\n{close}\r\n"
+        tails = [f"/{number}" for number in range(64)] if options.vary else [""]
+        self.requests = itertools.cycle(f"GET {options.path}{tail}{rest}".encode() for tail in tails)
         self.context = ssl.create_default_context(cafile=options.ca)
         self.context.set_alpn_protocols(["http/1.1"])
 
@@ -40,7 +43,7 @@ class Worker(threading.Thread):
             try:
                 if connection is None:
                     connection = self.open()
-                connection.sendall(self.request)
+                connection.sendall(next(self.requests))
                 head = b""
                 while b"\r\n\r\n" not in head:
                     head += connection.recv(65536)
@@ -69,6 +72,7 @@ def main() -> None:
     parser.add_argument("--warm", type=float, default=0.2)
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--new", action="store_true")
+    parser.add_argument("--vary", action="store_true")
     options = parser.parse_args()
     start = time.perf_counter()
     workers = [Worker(options, start) for _ in range(options.conns)]

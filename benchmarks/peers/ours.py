@@ -1,4 +1,4 @@
-"""Our data plane alone, with the real engine and a batching log file, for the relay benchmark.
+"""Our data plane alone, with the real engine and the supervisor's own log, for the relay benchmark.
 
 python -m benchmarks.peers.ours BACKEND_PORT BACKEND_CA.pem OWN_CA_OUT.pem LOG      prints its port
 """
@@ -6,9 +6,7 @@ python -m benchmarks.peers.ours BACKEND_PORT BACKEND_CA.pem OWN_CA_OUT.pem LOG  
 from __future__ import annotations
 
 import asyncio
-import datetime
 import gc
-import os
 import socket
 import sys
 from collections.abc import Mapping
@@ -16,13 +14,12 @@ from pathlib import Path
 
 import uvloop
 
-from pyopenshell.audit.events import Event
-from pyopenshell.audit.shorthand import line
 from pyopenshell.drivers.base import ConnectTo
 from pyopenshell.isolation.identity import Identity
 from pyopenshell.policy.engine import compile as compile_policy
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, Rule
 from pyopenshell.supervisor.current import Current
+from pyopenshell.supervisor.logs import AuditLog
 from pyopenshell.supervisor.proxy import CertificateAuthority, LocalResponse, Plane, PlaneContext
 
 HOST = "localhost"
@@ -38,24 +35,6 @@ class Nobody:
         return LocalResponse(404, b"{}")
 
 
-class LogFile:
-    """What the supervisor's log does per event: format, join, write in batches."""
-
-    def __init__(self, path: str) -> None:
-        self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self.events: list[Event] = []
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
-        if len(self.events) >= 256:
-            self.flush()
-
-    def flush(self) -> None:
-        now = datetime.datetime.now(datetime.UTC)
-        os.write(self.file, "".join(line(now, event) + "\n" for event in self.events).encode())
-        self.events.clear()
-
-
 def policy() -> Policy:
     rules = [Rule("bench", (_endpoint(HOST),), ("/usr/bin/lg",))]
     rules += [Rule(f"other{n}", (_endpoint(f"api{n}.example.com"),), ("/usr/bin/lg",)) for n in range(100)]
@@ -68,13 +47,15 @@ def _endpoint(host: str) -> Endpoint:
 
 
 async def main(port: str, ca: str, out: str, log: str) -> None:
+    audit = AuditLog(Path(log), "bench")
+    audit.open()
     authority = CertificateAuthority.create("OpenShell Sandbox CA")
     Path(out).write_text(authority.ca_pem)
     override = ConnectTo(HOST, 443, f"127.0.0.1:{port}", Path(ca).read_text())
     context = PlaneContext(
         current=Current(compile_policy(policy())),
         identifier=Owner(),
-        audit=LogFile(log),
+        audit=audit,
         denied=lambda _: None,
         authority=authority,
         local=Nobody(),

@@ -127,7 +127,8 @@ async def test_a_borrowed_identity_is_not_the_owner(home: House, gateway: Gatewa
         "same name elsewhere": f"mkdir -p usr/bin; cp mine usr/bin/curl; usr/bin/curl {CURL}",
         "loader": f"$(ls /lib64/ld-linux-*.so.* /lib/ld-linux-*.so.* 2>/dev/null | head -1) /usr/bin/curl {CURL}",
         "deleted in its name": f"cp mine '/tmp/curl (deleted)'; '/tmp/curl (deleted)' {CURL}",
-        "replaced while running": f"cp mine gone; (./gone {CURL} & rm gone; wait)",
+        "replaced while running": f"cp mine gone; mkfifo going; (./gone -K going {CURL} & exec 4>going; rm gone; "
+        "exec 4>&-; wait)",
         "inherited by curl": "exec 3<>/dev/tcp/10.200.0.1/3128; /usr/bin/curl -s -m 9 file:///dev/null & printf "
         f" 'CONNECT {HOST}:443 HTTP/1.1\\r\\nHost: {HOST}:443\\r\\n\\r\\n' >&3; head -1 <&3 | cut -d' ' -f2; wait",
         "dead before it asks": "perl -MSocket -e '"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.drivers.sandboxes import Box, repository
+from tests.isolation.test_filesystem_policy import config
 
 pytestmark = pytest.mark.e2e
 
@@ -167,3 +168,8 @@ async def test_a_sandbox_is_the_first_to_go_when_memory_runs_out(box: Box) -> No
     supervisor = int((box.root() / "supervisor.pid").read_text())
     ours = int(Path("/proc/self/oom_score_adj").read_text())
     assert int(Path(f"/proc/{supervisor}/oom_score_adj").read_text()) == ours < 1000
+
+
+async def test_the_score_holds_even_with_a_writable_proc(box: Box) -> None:
+    await box.create(config=config(("/usr", "/lib", "/etc"), ("/proc",)))
+    assert (await box.python(OUT_OF_MEMORY)).lines == ["1000 1000", "1000"]

@@ -173,6 +173,34 @@ async def test_events_are_forwarded_without_their_time_stamp(tmp_path: Path) -> 
     await log.close()
 
 
+async def test_allowed_requests_are_formatted_later_but_in_order(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    seen: list[str] = []
+    done = asyncio.Event()
+
+    def forward(_ms: int, _event: Event, text: str) -> None:
+        seen.append(text)
+        done.set()
+
+    log.forward_to(forward)
+    allowed = HttpEvent("GET", Severity.INFO, Action.ALLOWED, "https", "api.test", 443, "/first")
+    log.emit(allowed)
+    assert seen == [], "not while its request is on its way"
+    log.emit(denied("/second"))
+    assert ["/first" in seen[0], "/second" in seen[1]] == [True, True]
+    done.clear()
+    log.emit(allowed)
+    async with asyncio.timeout(5):
+        await done.wait()  # nothing else happens: the wait is bounded by itself
+    for _ in range(logs.SETTLE_EVENTS):
+        log.emit(allowed)
+    assert len(seen) == 3 + logs.SETTLE_EVENTS, "and so is the number"
+    log.emit(allowed)
+    await log.close()
+    text = (tmp_path / "log" / "openshell.2026-03-01.log").read_text()
+    assert text.count("/first") == 3 + logs.SETTLE_EVENTS
+
+
 async def test_emitting_never_raises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = opened(tmp_path)
 

@@ -40,8 +40,8 @@ _SEVERITY = {
 
 def line(time: datetime.datetime, event: Event) -> str:
     """A whole log line without its line break: `2026-01-02T03:04:05.678Z OCSF <shorthand>`. `time` must be aware."""
-    stamp = time.astimezone(datetime.UTC)
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{stamp.microsecond // 1000:03d}Z OCSF {shorthand(event)}"
+    stamp = time if time.tzinfo is datetime.UTC else time.astimezone(datetime.UTC)
+    return f"{stamp.isoformat(timespec='milliseconds')[:23]}Z OCSF {shorthand(event)}"
 
 
 def shorthand(event: Event) -> str:

@@ -42,7 +42,10 @@ def one_line(text: str) -> str:
 
 def field(text: str) -> str:
     """Like `visible`, and free of spaces and square brackets, which separate fields of a log line."""
-    return "".join(_spell(c) if c in " []" else c for c in visible(text))
+    shown = visible(text)
+    if " " not in shown and "[" not in shown and "]" not in shown:
+        return shown
+    return shown.replace(" ", "\\x20").replace("[", "\\x5b").replace("]", "\\x5d")
 
 
 def shorten(text: str, limit: int) -> str:

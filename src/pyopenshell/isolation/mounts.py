@@ -245,9 +245,12 @@ def _devices(root: str) -> None:
 
 
 def _procfs(root: str) -> None:
-    """Our PID namespace only. Not hidepid=2: Landlock makes sibling sessions un-inspectable, so `ps` would be blind."""
+    """Our PID namespace only. Not hidepid=2: Landlock makes sibling sessions un-inspectable, so `ps` would be blind.
+
+    Read-only whatever filesystem_policy says: a command must not lower its oom_score_adj.
+    """
     os.mkdir(root + "/proc")
-    mount("proc", root + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount("proc", root + "/proc", "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
 def _cpu_information(root: str) -> None:

@@ -114,8 +114,7 @@ def _become_init(control: socket.socket, lifeline: int, walls: Walls) -> None:
 def _first_to_go(pid: int) -> None:
     """When the machine runs out of memory, a sandbox goes before its supervisor, the host and the gateway.
 
-    Every command inherits it. Written by root it is also the lowest value the sandbox can choose; an unprivileged
-    sandbox could go back to its user's own, were /proc not read-only under the default filesystem policy.
+    Every command inherits it, and none can change it: the sandbox's /proc is read-only.
     """
     with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")

@@ -52,6 +52,10 @@ BAD_REQUESTS = {
     "tab": f"GET\t/ HTTP/1.1\n{H}\n",
     "connection drops host": f"GET / HTTP/1.1\n{H}Connection: host\n\n",
     "connection drops length": f"POST / HTTP/1.1\n{H}Connection: close, content-length\nContent-Length: 1\n\nx",
+    "underscore length": f"POST / HTTP/1.1\n{H}Content_Length: 5\n\nhello",
+    "underscore coding": f"POST / HTTP/1.1\n{H}transfer_Encoding: chunked\nContent-Length: 5\n\n0\n\n",
+    "underscore forwarded host": f"GET / HTTP/1.1\n{H}X_Forwarded-Host: other.test\n\n",
+    "underscore hop": f"GET / HTTP/1.1\n{H}Proxy_Connection: close\n\n",
     "unknown expectation": f"POST / HTTP/1.1\n{H}Expect: 200-ok\nContent-Length: 1\n\nx",
 }
 BAD_BYTES = {
@@ -100,6 +104,7 @@ async def test_ambiguous_requests_are_400_and_the_end(plain_upstream: Upstream, 
         "5;a\x00b\r\nhello\r\n0\r\n\r\n",
         "fffffffffffffffff\r\n",
         "0\r\nContent-Length: 5\r\n\r\n",
+        "0\r\nTransfer_Encoding: chunked\r\n\r\n",
         "0\r\nbad trailer\r\n\r\n",
         "0\r\n" + "a: b\r\n" * 3000 + "\r\n",
         "1" * 2000,

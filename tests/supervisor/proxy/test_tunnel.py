@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from pyopenshell.audit.events import Action, HttpEvent
+from pyopenshell.supervisor.proxy import Limits
 from tests.supervisor.proxy.rig import Client, Response, Upstream, raw, rest, rig, rule
 
 API = rule("api", rest("api.test", ("GET", "/pub/**"), ("POST", "/pub/**"), ("HEAD", "/pub/**")))
@@ -214,18 +215,58 @@ async def test_upgrades_are_refused(tls_upstream: Upstream, upgrade: str) -> Non
         assert tls_upstream.requests == []
 
 
-async def test_method_override_needs_both_rights(tls_upstream: Upstream) -> None:
+@pytest.mark.parametrize(
+    "name", ["X-HTTP-Method-Override", "X_HTTP_METHOD_OVERRIDE", "x-http_method", "X_Method-Override"]
+)
+async def test_method_override_needs_both_rights(tls_upstream: Upstream, name: str) -> None:
     async with rig(API, upstreams={("api.test", 443): tls_upstream.address}) as r:
 
         def talk(client: Client) -> list[Response]:
             opened(client)
             return [
-                get(client, "/pub/x", "POST", "X-HTTP-Method-Override: delete\nContent-Length: 0\n"),
-                get(client, "/pub/x", "POST", "X-HTTP-Method-Override: GET\nContent-Length: 0\n"),
+                get(client, "/pub/x", "POST", f"{name}: delete\nContent-Length: 0\n"),
+                get(client, "/pub/x", "POST", f"{name}: GET\nContent-Length: 0\n"),
             ]
 
         denied, allowed = await r.run(talk)
         assert (denied.status, denied.json["method"], allowed.status) == (403, "DELETE", 200)
+
+
+@pytest.mark.parametrize("name", ["X-Original-URL", "x_original_url", "X-Rewrite-URL", "X_Rewrite-Url"])
+async def test_a_second_path_is_never_forwarded(tls_upstream: Upstream, name: str) -> None:
+    async with rig(API, upstreams={("api.test", 443): tls_upstream.address}) as r:
+
+        def talk(client: Client) -> list[Response]:
+            opened(client)
+            return [get(client, "/pub/x", extra=f"{name}: /admin\n"), get(client, "/pub/y")]
+
+        refused, allowed = await r.run(talk)
+        assert (refused.status, refused.json["error"], allowed.status) == (400, "invalid_request_target", 200)
+        assert refused.json["next_steps"] == []
+        assert [head.split()[1] for head, _ in tls_upstream.requests] == ["/pub/y"]
+
+
+async def test_brackets_of_a_path_cannot_imitate_log_fields(tls_upstream: Upstream) -> None:
+    async with rig(API, upstreams={("api.test", 443): tls_upstream.address}) as r:
+        for path in ("/pub/%00][policy:fake", "/no][policy:fake"):
+            await r.run(lambda client, path=path: get(opened(client), path))  # type: ignore[misc]
+        for line in r.log.lines()[1::2]:
+            assert "policy:fake" in line
+            assert "][policy:" not in line
+            assert line.count("[policy:") == 1
+
+
+async def test_a_connection_inside_tls_ends_at_once_and_cleanly_after_a_400(tls_upstream: Upstream) -> None:
+    slow = Limits(linger_seconds=60)
+    async with rig(API, upstreams={("api.test", 443): tls_upstream.address}, limits=slow) as r:
+
+        def talk(client: Client) -> tuple[int, bytes]:
+            opened(client)
+            client.send(b"GET / HTTP/9\r\n\r\n" + b"x" * 300_000)
+            # The rig's sockets give up after 10 s, and an end without close_notify raises here.
+            return client.response().status, client.socket.recv(1)
+
+        assert await r.run(talk) == (400, b"")
 
 
 async def test_server_name_must_be_the_admitted_host(tls_upstream: Upstream) -> None:
@@ -233,7 +274,7 @@ async def test_server_name_must_be_the_admitted_host(tls_upstream: Upstream) -> 
 
         def talk(client: Client) -> None:
             client.connect("api.test:443")
-            with pytest.raises(OSError, match=r"(?i)wrong version|record|unknown|ssl"):
+            with pytest.raises(OSError, match=r"(?i)unrecognized.name"):
                 client.tls("api.test", sni="other.test", verify=False)
 
         await r.run(talk)

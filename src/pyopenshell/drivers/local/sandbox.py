@@ -214,12 +214,19 @@ class Sandbox:
 
     def _init_hung_up(self) -> None:
         self._init_link = None
+        self._hear_supervisor()
         self.kill("InitDied", "the sandbox's init ended unexpectedly")
+
+    def _hear_supervisor(self) -> None:
+        """A supervisor that failed takes its init with it: what it said first is why, even if still unread."""
+        if self._supervisor_link is not None:
+            self._supervisor_link.drain()
 
     def _init_ended(self, _status: int | None) -> None:
         self._init = None
         if self._init_link is not None:
             self._init_link.drain()  # an init that failed says why; its last words may still be unread
+        self._hear_supervisor()
         self._ending("InitDied", "the sandbox's init ended unexpectedly")
         for name in list(self._live):
             self._command_ended(name, -signal.SIGKILL)

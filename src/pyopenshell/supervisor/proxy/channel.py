@@ -37,8 +37,8 @@ class Channel(Protocol):
     def resume(self) -> None:
         """Deliver data again. Idempotent."""
 
-    def end(self) -> None:
-        """Nothing more will be written: tell the peer where the transport can (not through TLS)."""
+    def end(self) -> bool:
+        """Nothing more will be written: tell the peer, and go on reading. False where only `close` tells it (TLS)."""
 
     def close(self) -> None:
         """Send what was written, then close. No event follows for the binder that closes."""

@@ -2,6 +2,9 @@
 
 They turn a head into questions to the admission module and the policy's cell, write the one audit event of each
 decision, and tell the relay to forward or to answer. They move no bytes and open no connections.
+
+`X-Original-URL` and `X-Rewrite-URL` are refused where requests are inspected, not judged as a second path: how a
+framework joins them with the request's own path and query differs, so any second verdict would be about a guess.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from pyopenshell.audit.text import field
 from pyopenshell.policy.decision import Condition, Decision
 from pyopenshell.supervisor.denial import Denial, http_response
 from pyopenshell.supervisor.proxy.admission import Admission, Admitter, Failure, Intent, Peer
@@ -119,7 +123,7 @@ class _Judge:
             _l7(admission, method, path),
             error="invalid_request_target" if bad else "policy_denied",
             status=400 if bad else 403,
-            detail=decision.reason or f"{method} {path} not permitted by policy",
+            detail=decision.reason or f"{method} {field(path)} not permitted by policy",
             policy=decision.rule,
             reason=decision.reason,
             condition=decision.condition.value,
@@ -140,6 +144,19 @@ class _Judge:
             proposable=False,
         )
         self._refuse_l7(relay, scheme, admission, denial, close=True)
+
+    def deny_reroute(self, relay: Relay, scheme: str, admission: Admission, head: Head, target: str) -> None:
+        """A second path beside the one that is judged."""
+        denial = dataclasses.replace(
+            _l7(admission, head.method, without_query(target)),
+            error="invalid_request_target",
+            status=400,
+            detail=f"{head.reroute} names another path than the request line",
+            condition=Condition.REQUEST_TARGET.value,
+            policy=admission.cell.decision.rule,
+            proposable=False,
+        )
+        self._refuse_l7(relay, scheme, admission, denial)
 
     def _refuse_l7(
         self, relay: Relay, scheme: str, admission: Admission, denial: Denial, *, close: bool = False
@@ -231,6 +248,9 @@ class TunnelDoor(_Judge):
             target = named
         if head.upgrade:
             self.deny_upgrade(relay, self.scheme, admission, head, target)
+            return
+        if head.reroute:
+            self.deny_reroute(relay, self.scheme, admission, head, target)
             return
         known = self._known.get((head.method, target)) if not head.override else None
         if known is None:
@@ -346,7 +366,7 @@ class ForwardDoor(_Judge):
                 self._decide(relay, head, admission, route, target)
                 return
         path = without_query(target)
-        intent = Intent("forward", f"{head.method} {host}:{port}{path}", host, port)
+        intent = Intent("forward", f"{head.method} {host}:{port}{field(path)}", host, port)
 
         def done(result: Admission | Denial | Failure) -> None:
             self._handle = None
@@ -370,6 +390,9 @@ class ForwardDoor(_Judge):
             self.word = "FORWARD_L7"
         if head.upgrade:
             self.deny_upgrade(relay, "http", admission, head, target)
+            return
+        if head.reroute and admission.cell.inspected:
+            self.deny_reroute(relay, "http", admission, head, target)
             return
         decision, method = self.judge(admission, head, target)
         if not decision.allowed:

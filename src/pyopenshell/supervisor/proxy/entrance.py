@@ -1,6 +1,7 @@
 """Between the 200 of a CONNECT and the first request: what the client speaks in an inspected tunnel.
 
 Bounded in bytes and time. TLS must ask for the very host that was admitted; what is neither TLS nor HTTP/1 is refused.
+A TLS client is refused with an alert, which it can read; the envelope in plain text would be noise to it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from pyopenshell.supervisor.proxy.records import Recorder
     from pyopenshell.supervisor.proxy.transport import Side
 
+_UNRECOGNIZED_NAME = bytes.fromhex("15 0303 0002 02 70")
+"""TLS record with a fatal alert (RFC 6066, 3)."""
+_DECODE_ERROR = bytes.fromhex("15 0303 0002 02 32")
+
 
 class EntranceDesk(Protocol):
     """What the entrance needs of the plane."""
@@ -32,7 +37,7 @@ class EntranceDesk(Protocol):
 
     def terminate(self, side: Side, admission: Admission, hello: bytes) -> None: ...
 
-    def not_inspectable(self, side: Side, admission: Admission, detail: str) -> None: ...
+    def not_inspectable(self, side: Side, admission: Admission, detail: str, alert: bytes = b"") -> None: ...
 
 
 class Entrance:
@@ -69,12 +74,12 @@ class Entrance:
         try:
             name = server_name(self._buffer)
         except HelloError as error:
-            self._refuse(str(error))
+            self._refuse(str(error), _DECODE_ERROR)
             return
         if name is None:
             return
         if not self._fits(name):
-            self._refuse("TLS client asks for another server name than CONNECT did")
+            self._refuse("TLS client asks for another server name than CONNECT did", _UNRECOGNIZED_NAME)
             return
         self._stop()
         self._side.bind(lambda _: None, lambda: False, lambda: None, lambda _: None)
@@ -90,9 +95,9 @@ class Entrance:
         except ValueError:
             return is_ip_literal(host) and name == host
 
-    def _refuse(self, detail: str) -> None:
+    def _refuse(self, detail: str, alert: bytes = b"") -> None:
         self._stop()
-        self._desk.not_inspectable(self._side, self._admission, detail)
+        self._desk.not_inspectable(self._side, self._admission, detail, alert)
 
     def _eof(self) -> bool:
         self._stop()

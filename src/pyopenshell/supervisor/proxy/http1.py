@@ -1,6 +1,8 @@
 """HTTP/1 heads and message framing, strict: what two parsers could read differently is refused, never repaired.
 
-Pure functions and small state machines over bytes. Knows nothing of policy, sockets or who is asking.
+Pure functions and small state machines over bytes. Knows nothing of policy, sockets or who is asking. CGI and WSGI
+servers read `X_Name` and `X-Name` as one field, so names are compared with `_` read as `-`: what a judgement depends on
+is seen in both spellings, and a second spelling of a field that frames or names the authority is refused.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class Head:
         "method",
         "minor",
         "override",
+        "reroute",
         "rewrite",
         "start_end",
         "status",
@@ -57,6 +60,8 @@ class Head:
         self.upgrade = ""
         self.expect = False
         self.override = ""
+        self.reroute = ""
+        """Name of a field that frameworks take the path from instead of the request line; "" for none."""
         self.rewrite = False
         self.lines: list[bytes] = []
         self.start_end = 0
@@ -73,7 +78,7 @@ _HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _ALLOWED = bytes(b for b in range(256) if b >= 0x20 and b != 0x7F) + b"\t\r\n"
 
-_PLAIN, _LENGTH, _CODING, _CONNECTION, _HOST, _UPGRADE, _EXPECT, _HOP, _OVERRIDE = range(9)
+_PLAIN, _LENGTH, _CODING, _CONNECTION, _HOST, _UPGRADE, _EXPECT, _HOP, _OVERRIDE, _REROUTE, _TWIN = range(11)
 _KINDS = {
     b"content-length": _LENGTH,
     b"transfer-encoding": _CODING,
@@ -90,7 +95,11 @@ _KINDS = {
     b"x-http-method-override": _OVERRIDE,
     b"x-http-method": _OVERRIDE,
     b"x-method-override": _OVERRIDE,
+    b"x-original-url": _REROUTE,
+    b"x-rewrite-url": _REROUTE,
 }
+_NAMES_AUTHORITY = frozenset({b"x-forwarded-host", b"x-forwarded-server", b"x-host", b"x-original-host"})
+"""Stand in for Host in some servers: passed on in their own spelling, refused in the underscore one."""
 _NEVER_HOP = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"cookie"})
 """Fields a `Connection:` line may not take away: dropping them would change what was judged."""
 _NEVER_TRAILER = _NEVER_HOP | {b"connection", b"upgrade", b"te", b"trailer", b"expect", b"content-encoding"}
@@ -102,7 +111,13 @@ _names: dict[bytes, int] = {}
 def _kind(name: bytes) -> int:
     if not _TOKEN.fullmatch(name):
         raise MessageError("malformed header name")
-    kind = _KINDS.get(name.lower(), _PLAIN)
+    lower = name.lower()
+    kind = _KINDS.get(lower, _PLAIN)
+    if b"_" in lower:
+        dashed = lower.replace(b"_", b"-")
+        kind = _KINDS.get(dashed, _TWIN if dashed in _NAMES_AUTHORITY else _PLAIN)
+        if kind not in (_PLAIN, _OVERRIDE, _REROUTE):
+            kind = _TWIN
     if len(_names) < 4096 and len(name) < 64:
         _names[name] = kind
     return kind
@@ -176,13 +191,13 @@ def _fields(head: Head, data: bytes, start: int, end: int, *, request: bool) -> 
         if not colon:
             raise MessageError("header line without a colon")
         if kind != _PLAIN:
-            chunked = _special(head, kind, value.strip(b" \t"), chunked)
+            chunked = _special(head, kind, name, value.strip(b" \t"), chunked)
     if chunked and head.length >= 0:
         raise MessageError("both Content-Length and Transfer-Encoding")
     return chunked
 
 
-def _special(head: Head, kind: int, value: bytes, chunked: bool) -> bool:
+def _special(head: Head, kind: int, name: bytes, value: bytes, chunked: bool) -> bool:
     """One field that frames, routes or belongs to this hop."""
     if kind == _LENGTH:
         if head.length >= 0 or not _DIGITS.fullmatch(value):
@@ -210,6 +225,10 @@ def _special(head: Head, kind: int, value: bytes, chunked: bool) -> bool:
         if head.override and head.override != override:
             raise MessageError("contradicting method overrides")
         head.override = override
+    elif kind == _REROUTE:
+        head.reroute = name.decode("ascii")
+    elif kind == _TWIN:
+        raise MessageError("header name that imitates a framing or authority field with an underscore")
     else:
         head.rewrite = True
     return chunked
@@ -316,7 +335,7 @@ class Chunks:
         name, colon, value = line.partition(b":")
         if self._trailers > MAX_TRAILERS or not colon or not _TOKEN.fullmatch(name):
             raise MessageError("malformed trailer")
-        if name.lower() in _NEVER_TRAILER or b"\r" in value or value.translate(None, _ALLOWED):
+        if name.lower().replace(b"_", b"-") in _NEVER_TRAILER or b"\r" in value or value.translate(None, _ALLOWED):
             raise MessageError("trailer that is not allowed")
 
 

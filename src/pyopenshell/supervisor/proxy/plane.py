@@ -314,8 +314,8 @@ class Plane:
         self.inspect(side, admission, "https")
         side.release()
 
-    def not_inspectable(self, side: Side, admission: Admission, detail: str) -> None:
-        """Refuse a tunnel whose bytes cannot be judged: the envelope inside the tunnel, then the end."""
+    def not_inspectable(self, side: Side, admission: Admission, detail: str, alert: bytes = b"") -> None:
+        """Refuse a tunnel whose bytes cannot be judged: `alert`, or the envelope inside the tunnel; then the end."""
         identity = admission.identity
         denial = Denial(
             layer="l7",
@@ -333,7 +333,7 @@ class Plane:
             proposable=False,
         )
         self.record.refused_connection(denial)
-        side.write(http_response(denial, proposals_enabled=self.current.proposals_enabled, close=True))
+        side.write(alert or http_response(denial, proposals_enabled=self.current.proposals_enabled, close=True))
         side.close()
 
     # ------------------------------------------------------------------------------------------------------ dialling

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyopenshell.audit.events import Action, Actor, AuditSink, FindingEvent, HttpEvent, NetworkEvent, Severity
+from pyopenshell.audit.text import field
 
 if TYPE_CHECKING:
     from pyopenshell.isolation.identity import Identity
@@ -78,7 +79,7 @@ def request_event(
     """A request that goes upstream: allowed, or let through by `enforcement: audit`."""
     host, port, rule = admission.host, admission.port, decision.rule
     if decision.audit:
-        text = f"{word} audit {method} {host}:{port}{path} reason={decision.reason}"
+        text = f"{word} audit {method} {host}:{port}{field(path)} reason={decision.reason}"
         severity, action = Severity.MEDIUM, Action.OBSERVED
         return HttpEvent(method, severity, action, scheme, host, port, path, who, rule, "l7", text, text, audit=True)
     engine = "l7" if admission.cell.inspected else "opa"
@@ -153,7 +154,8 @@ class Recorder:
 
     def refused_request(self, word: str, scheme: str, denial: Denial, who: Actor | None) -> None:
         """An L7 denial."""
-        where = f"{denial.host}:{denial.port}{denial.path}"
+        # A path that never became canonical may hold brackets, and "[reason:" must not be endable from inside.
+        where = f"{denial.host}:{denial.port}{field(denial.path)}"
         text = f"{word} deny {denial.method} {where} reason={denial.reason or denial.detail}"
         severity = Severity.HIGH if denial.error == "request_authority_mismatch" else Severity.MEDIUM
         self.emit(

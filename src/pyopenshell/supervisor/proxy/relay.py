@@ -20,6 +20,7 @@ from pyopenshell.supervisor.proxy.http1 import (
     parse_response,
     rebuild,
 )
+from pyopenshell.supervisor.proxy.parting import linger
 from pyopenshell.supervisor.proxy.records import error_response
 
 if TYPE_CHECKING:
@@ -603,29 +604,10 @@ class Relay:
     # ---------------------------------------------------------------------------------------------------------- end
 
     def _linger(self) -> None:
-        """Everything was said; unread bytes would turn a close into a reset, so read on for a moment."""
         if self.ended:
             return
         self._end()
-        client, budget = self.client, [self._runtime.limits.drain_bytes]
-        timer = self._runtime.after(self._runtime.limits.linger_seconds, client.close)
-
-        def stop() -> None:
-            timer.cancel()
-            client.close()
-
-        def data(piece: bytes) -> None:
-            budget[0] -= len(piece)
-            if budget[0] < 0:
-                stop()
-
-        def eof() -> bool:
-            stop()
-            return False
-
-        client.bind(data, eof, stop, lambda _: None)
-        client.resume()
-        client.end()
+        linger(self.client, self._runtime)
 
     def _end(self) -> None:
         self.ended = True

@@ -98,9 +98,12 @@ class Side(asyncio.Protocol):
             if not self.tcp.is_closing():
                 self.tcp.resume_reading()
 
-    def end(self) -> None:
-        if self._tls is None and self.tcp is not None and not self.tcp.is_closing():
+    def end(self) -> bool:
+        if self._tls is not None:
+            return False
+        if self.tcp is not None and not self.tcp.is_closing():
             self.tcp.write_eof()
+        return True
 
     def close(self) -> None:
         self._unbind()
