@@ -1,6 +1,6 @@
 """Record `openshell demo --yes` on a real terminal and draw it as docs/demo.svg.
 
-    python tools/record_demo.py
+python tools/record_demo.py
 """
 
 from __future__ import annotations
