@@ -6,6 +6,7 @@ python tools/generate_rpc_table.py --check  exit 1 if what is committed is stale
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -30,9 +31,7 @@ _CALLERS = {
 
 def table() -> str:
     """One table per service. "full" is what a servicer of a real gateway object answers."""
-    with tempfile.TemporaryDirectory() as home:
-        gateway = Gateway(load({"HOME": home}), local_driver(Path(home)))
-        servicers = gateway._servicers()
+    servicers = asyncio.run(_servicers())
     found = list(methods().values())
     parts = []
     for service in dict.fromkeys(method.service for method in found):
@@ -40,6 +39,11 @@ def table() -> str:
         full = sum(_offered(method, servicers) for method in own)
         parts.append(f"`{service}`: {full} of {len(own)} methods.\n\n" + _rows(own, servicers))
     return "\n".join(parts)
+
+
+async def _servicers() -> Sequence[object]:
+    with tempfile.TemporaryDirectory() as home:
+        return Gateway(load({"HOME": home}), local_driver(Path(home)))._servicers()
 
 
 def _rows(found: Sequence[Method], servicers: Sequence[object]) -> str:

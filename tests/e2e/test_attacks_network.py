@@ -260,12 +260,14 @@ async def test_protocols_that_cannot_be_inspected_end_at_the_tunnel(home: House,
         "http/2 with prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "ssh": b"SSH-2.0-x\r\n",
         "bytes": b"\0\1\2\3",
-        "a broken hello": b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
     }
     before = len(home.upstream.requests)
     for name, answer in (await at_the_door(gateway, {n: tunnel + d for n, d in opening.items()})).items():
         assert statuses(answer) == [200, 403], (name, answer)
         assert error(answer) == "unsupported_l7_protocol", (name, answer)
+    hello = tunnel + b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"
+    answer = (await at_the_door(gateway, {"a broken hello": hello}))["a broken hello"]
+    assert answer.endswith(b"\r\n\r\n\x15\x03\x03\x00\x02\x02\x32"), "TLS is answered in TLS: alert decode_error"
     nested = b"CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test:443\r\n\r\n"
     answer = (await at_the_door(gateway, {"nested": tunnel + nested}))["nested"]
     assert statuses(answer) == [200, 403]
