@@ -1,6 +1,6 @@
 """The loop's latencies on the real thing: denial to inbox, approve to `/wait`, create, exec, the CLI, the demo.
 
-    python benchmarks/loop.py [--rounds N]
+    python -m benchmarks.loop [--rounds N]
 
 Budgets (design section 6): denial to inbox p95 <= 100 ms; approve to `/wait` with the policy loaded p95 <= 100 ms;
 `openshell sandbox create -- true` p50 <= 400 ms; exec inside the gateway p50 <= 10 ms.
@@ -12,14 +12,10 @@ import argparse
 import asyncio
 import contextlib
 import json
-import pathlib
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from tests.e2e.agent import put, put_rule, submit
 from tests.e2e.house import OPENSHELL, House, house, sh, shell_lines
