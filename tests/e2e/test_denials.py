@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
@@ -34,12 +33,10 @@ async def first_chunk(gateway: Gateway, sandbox: str, host: str, hits: int = 1) 
 
 async def test_mechanistic_smoke(home: House, gateway: Gateway) -> None:
     home.create("mech", NO_NETWORK)
-    started = asyncio.get_running_loop().time()
     ran = await sh(gateway, "mech", "curl -sS https://blocked.invalid/")
     assert ran.code != 0
     async with within(10):
         chunk = await first_chunk(gateway, "mech", "blocked.invalid")
-    assert asyncio.get_running_loop().time() - started < 5
     assert (chunk.status, chunk.rule_name, chunk.binary) == ("pending", "allow_blocked_invalid_443", "/usr/bin/curl")
     assert chunk.rule.endpoints[0].ports == (443,)
     assert chunk.rule.endpoints[0].protocol == ""

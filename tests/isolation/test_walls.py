@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +57,6 @@ async def test_direct_sockets_are_refused_at_once(box: Box, family: str, kind: s
 
 async def test_dropping_the_proxy_variables_does_not_help(box: Box) -> None:
     await box.create()
-    began = time.monotonic()
     ran = await box.run(
         "/usr/bin/env",
         "-u",
@@ -71,10 +69,9 @@ async def test_dropping_the_proxy_variables_does_not_help(box: Box) -> None:
         "*",
         "https://1.1.1.1/",
     )
-    assert ran.code == 7, ran
+    assert ran.code == 7, ran  # a time-out would be 28
     ran = await box.run("/usr/bin/curl", "-sS", "--noproxy", "*", "http://example.com/")
     assert ran.code == 6, ran
-    assert time.monotonic() - began < 2
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Decides what is well-formed. Must not know what a policy is: names and types are
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import json
 import re
@@ -36,15 +37,16 @@ Scalar = str | int | float | bool | None
 
 
 @dataclasses.dataclass(slots=True)
-class Node:
+class Node(abc.ABC):
     """One value of a document. `line` and `column` count from 1, 0 where the format has no positions."""
 
     line: int = 0
     column: int = 0
 
     @property
+    @abc.abstractmethod
     def kind(self) -> str:
-        raise NotImplementedError
+        """What it is, in the words an error message uses."""
 
 
 @dataclasses.dataclass(slots=True)
