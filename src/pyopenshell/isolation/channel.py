@@ -58,7 +58,12 @@ def receive_raw(sock: socket.socket, buffer: bytearray, count: int, flags: int =
     """(bytes in `buffer`, close-on-exec descriptors, something was cut off). Not socket.recv_fds(), as above."""
     fds = array.array("i")
     space = socket.CMSG_SPACE(count * fds.itemsize)
-    size, ancillary, received, _ = sock.recvmsg_into([buffer], space, flags | socket.MSG_CMSG_CLOEXEC)
+    flags |= socket.MSG_CMSG_CLOEXEC
+    try:
+        size, ancillary, received, _ = sock.recvmsg_into([buffer], space, flags)
+    except ConnectionResetError:
+        # The peer closed with messages of ours unread. That is reported once, before what it said last is delivered.
+        size, ancillary, received, _ = sock.recvmsg_into([buffer], space, flags)
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])

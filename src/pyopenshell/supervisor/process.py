@@ -148,13 +148,6 @@ class _Control:
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
-        # Closing with unread messages would reset the line, and the host would lose what we said last.
-        with contextlib.suppress(channel.ChannelError, OSError):
-            while True:
-                message, descriptors = channel.receive(self._socket)
-                channel.close_all(descriptors)
-                if message is None:
-                    break
         self._socket.close()
 
     def _readable(self) -> None:
