@@ -46,7 +46,7 @@ test-deep: .venv/.dev ## long property runs
 	.venv/bin/pytest -m deep --timeout 3600
 
 bench: .venv/.dev ## measure against the budgets and the named peers
-	@for b in benchmarks/[a-z]*.py; do echo "== $$b"; $(PY) -m "$$(echo $${b%.py} | tr / .)" || exit 1; done
+	@for b in benchmarks/[a-z]*.py benchmarks/proxy; do echo "== $$b"; $(PY) -m "$$(echo $${b%.py} | tr / .)" || exit 1; done
 
 wire: .venv/.dev ## regenerate the message classes from the .proto files
 	$(PY) tools/generate_wire.py

@@ -156,7 +156,7 @@ def rego(policy: Policy, host: str, program: str, asks: list[Ask]) -> tuple[str,
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "data.json").write_text(json.dumps(data))
         Path(folder, "inputs.json").write_text(json.dumps(inputs))
-        runner = str(Path(__file__).parent / "peers" / "rego_runner.py")
+        runner = str(Path(__file__).parent / "_rego_runner.py")
         done = subprocess.run([python, runner, folder], capture_output=True, text=True, timeout=900, check=False)
     if done.returncode:
         return (f"rego failed ({done.stderr.strip().splitlines()[-1:]})", float("nan"))

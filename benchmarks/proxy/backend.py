@@ -1,6 +1,6 @@
 """HTTPS server of the relay benchmark: answers every request with the same small response, as cheaply as Python can.
 
-python -m benchmarks.peers.backend CERTIFICATE_AND_KEY.pem      prints its port
+python -m benchmarks.proxy.backend CERTIFICATE_AND_KEY.pem      prints its port
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Inspected HTTPS through us and through mitmproxy, and directly, alternating in one run (design 6).
 
-    python -m benchmarks.relay [--rounds 5] [--json FILE] [--without-mitmproxy]
+    python -m benchmarks.proxy [--rounds 5] [--json FILE] [--without-mitmproxy]
 
 Medians of all rounds, 64 different targets in turn. The proxy under test has CPU 0, load generator and backend CPU 1.
 Two more targets show what the machine costs: "split" is direct with the backend on CPU 0, "nginx" relays the same TLS
 both ways natively and judges nothing (installed, or taken from Debian by root; else left out). Added latency is against
 "direct", so it contains the wake-ups across CPUs that any relay pays. mitmproxy comes from PyPI into an environment of
-its own that is removed again. The load generator is `peers/lg.c`, compiled when gcc and OpenSSL's
-headers are there; else `peers/load.py`, which is slower and says so.
+its own that is removed again. The load generator is `lg.c`, compiled when gcc and OpenSSL's
+headers are there; else `load.py`, which is slower and says so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUDGETS = {"throughput_vs_mitmproxy": 25.0, "added_latency_us": 80.0, "new_connections_vs_mitmproxy": 9.0}
 TESTS = {
     "keep-alive, 1 connection": ["--conns", "1", "--secs", "1.5", "--warm", "0.3"],
@@ -75,14 +75,14 @@ def certificates(directory: Path) -> tuple[Path, Path]:
 def generator(directory: Path) -> list[str]:
     """Command of the load generator."""
     binary = directory / "lg"
-    source = ROOT / "benchmarks/peers/lg.c"
+    source = ROOT / "benchmarks/proxy/lg.c"
     compiler = shutil.which("gcc")
     if compiler is not None:
         done = subprocess.run([compiler, "-O2", "-w", "-o", str(binary), str(source), "-lssl", "-lcrypto"], check=False)
         if done.returncode == 0:
             return [str(binary)]
     print("no C load generator (gcc and libssl-dev are needed): Python's is slower, so ratios come out too low")
-    return [sys.executable, "-m", "benchmarks.peers.load"]
+    return [sys.executable, "-m", "benchmarks.proxy.load"]
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ def mitmproxy(directory: Path, backend_ca: Path) -> Iterator[tuple[int, Path]]:
         "termlog_verbosity": "warn",
     }
     command = [str(place / "bin/mitmdump"), "-q", "--listen-host", "127.0.0.1", "-p", str(port)]
-    command += ["-s", str(ROOT / "benchmarks/peers/mitm_addon.py")]
+    command += ["-s", str(ROOT / "benchmarks/proxy/mitm_addon.py")]
     for key, value in options.items():
         command += ["--set", f"{key}={value}"]
     with process(command, 0, RELAY_LOG=str(directory / "mitm.log"), PYTHONPATH="") as child:
@@ -234,7 +234,7 @@ def measure(rounds: int, *, peer: bool) -> dict[str, dict[str, dict[str, float]]
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="openshell-relay-")))
         authority, leaf = certificates(directory)
         command = generator(directory)
-        serve = [sys.executable, "-m", "benchmarks.peers.backend", str(leaf)]
+        serve = [sys.executable, "-m", "benchmarks.proxy.backend", str(leaf)]
         backend, across = (port_of(stack.enter_context(process(serve, cpu))) for cpu in (1, 0))
         ours_ca = directory / "ours.pem"
         ours = port_of(
@@ -243,7 +243,7 @@ def measure(rounds: int, *, peer: bool) -> dict[str, dict[str, dict[str, float]]
                     [
                         sys.executable,
                         "-m",
-                        "benchmarks.peers.ours",
+                        "benchmarks.proxy.ours",
                         str(backend),
                         str(authority),
                         str(ours_ca),

@@ -1,6 +1,6 @@
 """Our data plane alone, with the real engine and the supervisor's own log, for the relay benchmark.
 
-python -m benchmarks.peers.ours BACKEND_PORT BACKEND_CA.pem OWN_CA_OUT.pem LOG      prints its port
+python -m benchmarks.proxy.ours BACKEND_PORT BACKEND_CA.pem OWN_CA_OUT.pem LOG      prints its port
 """
 
 from __future__ import annotations

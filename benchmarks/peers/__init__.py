@@ -1,1 +1,0 @@
-"""Programs the benchmarks run beside or against the product."""

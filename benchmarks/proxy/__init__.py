@@ -1,0 +1,1 @@
+"""The data plane beside its peers: `python -m benchmarks.proxy`."""
