@@ -27,20 +27,29 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _ROUTE = re.compile(r"/repos/([\w.-]+/[\w.-]+)/contents/([^?]+)\Z")
 _LIMIT = 1 << 20
-_PHRASES = {200: "OK", 201: "Created", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
+_PHRASES = {
+    200: "OK",
+    201: "Created",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    405: "Method Not Allowed",
+}
 
 
 class Forge:
-    """Use `async with forge(host)`. `files` maps (repository, path) to content."""
+    """Use `async with forge(host)`. `files` maps (repository, path) to content; a `token` is asked for when set."""
 
-    def __init__(self, ca_pem: str, port: int) -> None:
-        self.ca_pem, self.port = ca_pem, port
+    def __init__(self, ca_pem: str, port: int, token: str = "") -> None:
+        self.ca_pem, self.port, self._token = ca_pem, port, token
         self.files: dict[tuple[str, str], bytes] = {}
         self.requests: list[str] = []
 
-    def answer(self, method: str, target: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    def answer(self, method: str, target: str, body: bytes, authorization: str = "") -> tuple[int, dict[str, Any]]:
         """One request, judged: what GitHub would say, in the fields the demo uses."""
         self.requests.append(f"{method} {target}")
+        if self._token and authorization != f"Bearer {self._token}":
+            return 401, {"message": "Bad credentials"}
         route = _ROUTE.match(target.partition("?")[0])
         if route is None:
             return 404, {"message": "Not Found"}
@@ -65,8 +74,8 @@ class Forge:
         """One connection, keep-alive."""
         try:
             while (request := await _read_request(reader)) is not None:
-                method, target, body, keep = request
-                status, document = self.answer(method, target, body)
+                method, target, body, authorization, keep = request
+                status, document = self.answer(method, target, body, authorization)
                 payload = json.dumps(document).encode()
                 connection = "keep-alive" if keep else "close"
                 writer.write(
@@ -83,8 +92,8 @@ class Forge:
             writer.close()
 
 
-async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, bytes, bool] | None:
-    """(method, target, body, keep-alive); None at the end of the connection. Raises ValueError on bad framing."""
+async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, bytes, str, bool] | None:
+    """(method, target, body, Authorization, keep-alive); None at the end. Raises ValueError on bad framing."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:
@@ -98,7 +107,7 @@ async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, bytes, 
     if "transfer-encoding" in headers or not 0 <= length <= _LIMIT or version != "HTTP/1.1":
         raise ValueError("unsupported framing")
     body = await reader.readexactly(length)
-    return method, target, body, headers.get("connection", "").lower() != "close"
+    return method, target, body, headers.get("authorization", ""), headers.get("connection", "").lower() != "close"
 
 
 def blob_sha(content: bytes) -> str:
@@ -107,11 +116,11 @@ def blob_sha(content: bytes) -> str:
 
 
 @asynccontextmanager
-async def forge(host: str) -> AsyncIterator[Forge]:
-    """A running server on a free loopback port that holds a certificate for `host`."""
+async def forge(host: str, *, address: str = "127.0.0.1", port: int = 0, token: str = "") -> AsyncIterator[Forge]:
+    """A running server that holds a certificate for `host`; on a free loopback port unless told otherwise."""
     ca_pem, context = await asyncio.to_thread(_certificates, host)
-    stand_in = Forge(ca_pem, 0)
-    server = await asyncio.start_server(stand_in.serve, "127.0.0.1", 0, ssl=context, limit=65536)
+    stand_in = Forge(ca_pem, 0, token)
+    server = await asyncio.start_server(stand_in.serve, address, port, ssl=context, limit=65536)
     stand_in.port = server.sockets[0].getsockname()[1]
     try:
         yield stand_in

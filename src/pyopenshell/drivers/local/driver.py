@@ -29,8 +29,12 @@ from pyopenshell.isolation.environment import environment
 DEFAULT_SUPERVISOR = "pyopenshell.supervisor.process:main"
 _HOST = "pyopenshell.drivers.local.host"
 _SOCKET, _START_LOCK, _LOG = "host.sock", "start.lock", "host.log"
-_PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME")
-"""All the host inherits: the gateway's environment may hold secrets."""
+_PASSED_ON = (
+    *("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
+"""All the host inherits: the gateway's environment may hold secrets. The last two say which roots OpenSSL trusts: an
+operator who sets them for a gateway means the servers its sandboxes are connected to, too."""
 
 
 def _gone() -> DriverError:
