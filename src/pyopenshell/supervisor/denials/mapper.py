@@ -37,7 +37,7 @@ WELL_KNOWN_PORTS = {
 DATABASE_PORTS = frozenset({3306, 5432, 5672, 6379, 9200, 11211, 27017})
 EPHEMERAL_ABOVE = 49152
 NEVER_PROPOSED = METADATA_HOSTS | {"localhost"}
-STAGES = frozenset({"connect", "forward", "ssrf", "transparent-tcp"})
+STAGES = frozenset({"connect", "forward", "socks", "ssrf", "transparent-tcp"})
 """Where a refusal can be cured by allowing a destination. Other stages are counted and shown, never drafted."""
 MAX_HOST = 253
 _NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?", re.IGNORECASE | re.ASCII)

@@ -30,6 +30,7 @@ from pyopenshell.supervisor.proxy.authority import (
 from pyopenshell.supervisor.proxy.channel import Route
 from pyopenshell.supervisor.proxy.http1 import Framing, Head, rebuild
 from pyopenshell.supervisor.proxy.records import (
+    ESTABLISHED,
     Recorder,
     actor,
     error_response,
@@ -40,6 +41,8 @@ from pyopenshell.supervisor.proxy.records import (
 if TYPE_CHECKING:
     from pyopenshell.audit.events import HttpEvent
     from pyopenshell.supervisor.current import Current
+    from pyopenshell.supervisor.proxy.caller import Caller, Handle
+    from pyopenshell.supervisor.proxy.channel import Channel
     from pyopenshell.supervisor.proxy.relay import Relay
 
 VIA = "Via: 1.1 openshell-sandbox\r\n"
@@ -65,12 +68,8 @@ class Desk(Protocol):
     def local(self, relay: Relay, head: Head, path: str) -> Handle | None:
         """Serve a `policy.local` request."""
 
-    def connect(self, relay: Relay, admission: Admission, peer: Peer) -> None:
-        """Turn the connection into a tunnel."""
-
-
-class Handle(Protocol):
-    def cancel(self) -> object: ...
+    def ask(self, caller: Caller, peer: Peer, intent: Intent) -> Handle:
+        """Take an intent through admission and, where it is admitted, turn the connection into a tunnel."""
 
 
 class _Judge:
@@ -417,19 +416,11 @@ class ForwardDoor(_Judge):
             self._bad(relay, "invalid_policy_local_scheme", "Use http://policy.local only")
             return
         intent = Intent("connect", f"CONNECT {head.target}", host, port)
+        self._handle = self.desk.ask(_Connecting(self, relay, host, port), self._peer, intent)
 
-        def done(result: Admission | Denial | Failure) -> None:
-            self._handle = None
-            if isinstance(result, Denial):
-                self.desk.record.refused_connection(result)
-                self.refuse(relay, result, close=True)
-            elif isinstance(result, Failure):
-                self.desk.record.failed(host, port, result.detail)
-                relay.answer(failure_response(result, host, port, close=True), close=True)
-            else:
-                self.desk.connect(relay, result, self._peer)
-
-        self._handle = self.desk.admit(self._peer, intent, done)
+    def answered(self) -> None:
+        """The admission under way is over."""
+        self._handle = None
 
     def _bad(self, relay: Relay, error: str, detail: str) -> None:
         """The request itself is wrong: 400, one event, end."""
@@ -459,6 +450,36 @@ class ForwardDoor(_Judge):
             admission, _ = next(iter(self._admissions.values()))
             relay.finish()
             self.desk.record.drained(admission, self.desk.current.generation)
+
+
+class _Connecting:
+    """A CONNECT until its answer. Implements `caller.Caller`."""
+
+    __slots__ = ("_door", "_host", "_port", "_relay")
+
+    def __init__(self, door: ForwardDoor, relay: Relay, host: str, port: int) -> None:
+        self._door = door
+        self._relay = relay
+        self._host, self._port = host, port
+
+    @property
+    def ended(self) -> bool:
+        return self._relay.ended
+
+    def established(self) -> tuple[Channel, bytes]:
+        self._door.answered()
+        client = self._relay.client
+        rest = self._relay.detach()
+        client.write(ESTABLISHED)
+        return client, rest
+
+    def refuse(self, denial: Denial) -> None:
+        self._door.answered()
+        self._door.refuse(self._relay, denial, close=True)
+
+    def fail(self, failure: Failure) -> None:
+        self._door.answered()
+        self._relay.answer(failure_response(failure, self._host, self._port, close=True), close=True)
 
 
 def _route(admission: Admission, *, tls: bool) -> Route:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from pyopenshell.supervisor.proxy.authority import LOCAL_HOST, AuthorityError, SchemeError, absolute, host_port
 from pyopenshell.supervisor.proxy.http1 import Framing, Head
 from pyopenshell.supervisor.proxy.records import CONTINUE, error_response, json_response
 from pyopenshell.supervisor.tasks import spawn
 
 if TYPE_CHECKING:
+    from pyopenshell.supervisor.denial import Denial
+    from pyopenshell.supervisor.proxy.admission import Failure
     from pyopenshell.supervisor.proxy.channel import Runtime, Timer
     from pyopenshell.supervisor.proxy.context import LocalHandler
+    from pyopenshell.supervisor.proxy.records import Recorder
     from pyopenshell.supervisor.proxy.relay import Relay
 
 _BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -48,6 +52,59 @@ class LocalDoor:
 
     def release(self) -> None:
         self.active -= 1
+
+
+class LocalOnlyDoor:
+    """HTTP/1 from a client that connected to `policy.local` itself (captured, or through SOCKS): nothing else is here.
+
+    Implements `channel.Door`; the requests are in origin-form, as to any server.
+    """
+
+    __slots__ = ("_handle", "_local", "_record")
+
+    def __init__(self, local: LocalDoor, record: Recorder) -> None:
+        self._local = local
+        self._record = record
+        self._handle: LocalRequest | None = None
+
+    def __repr__(self) -> str:
+        return "<policy.local door>"
+
+    def request(self, relay: Relay, head: Head) -> None:
+        target = self._target(head)
+        if target is None:
+            detail = "only http://policy.local is here"
+            self.malformed(relay, detail)
+            relay.answer(error_response(400, "bad_request", detail), close=True)
+            return
+        self._handle = self._local.serve(relay, head, target)
+
+    def _target(self, head: Head) -> str | None:
+        """The origin-form target when everything in the head means `policy.local`, else None."""
+        ours = (LOCAL_HOST, 80)
+        try:
+            if head.host is not None and host_port(head.host.decode("ascii"), 80) != ours:
+                return None
+            if head.target[0] == "/":
+                return head.target
+            scheme, host, port, target = absolute(head.target)
+        except (AuthorityError, SchemeError, UnicodeDecodeError):
+            return None
+        return target if scheme == "http" and (host, port) == ours else None
+
+    def malformed(self, relay: Relay, detail: str) -> None:
+        self._record.failed(LOCAL_HOST, 80, f"policy.local connection error: {detail}")
+
+    def failed(self, relay: Relay, failure: Failure) -> bytes:
+        raise AssertionError("policy.local has no upstream")
+
+    def refused(self, relay: Relay, denial: Denial) -> bytes:
+        raise AssertionError("policy.local has no upstream")
+
+    def gone(self, relay: Relay) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.cancel()
 
 
 class LocalRequest:

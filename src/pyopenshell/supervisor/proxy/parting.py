@@ -5,13 +5,25 @@ Bytes nobody read turn a close into a reset, and a reset takes the answer with i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pyopenshell.supervisor.proxy.channel import Channel, Runtime
+    from collections.abc import Callable
+
+    from pyopenshell.supervisor.proxy.channel import Channel, Timer
+    from pyopenshell.supervisor.proxy.context import Limits
 
 
-def linger(client: Channel, runtime: Runtime) -> None:
+class Timing(Protocol):
+    """Bounds and a clock."""
+
+    @property
+    def limits(self) -> Limits: ...
+
+    def after(self, seconds: float, call: Callable[[], None]) -> Timer: ...
+
+
+def linger(client: Channel, runtime: Timing) -> None:
     """Say that nothing more comes, read on within bounds until the client agrees, and close."""
     limits = runtime.limits
     if not client.end():

@@ -20,9 +20,10 @@ from pyopenshell.supervisor.proxy.context import Limits, PlaneContext
 from pyopenshell.supervisor.proxy.destination import Guard
 from pyopenshell.supervisor.proxy.doors import ForwardDoor, TunnelDoor
 from pyopenshell.supervisor.proxy.entrance import Entrance
-from pyopenshell.supervisor.proxy.local import LocalDoor, LocalRequest
+from pyopenshell.supervisor.proxy.greeting import Greeting
+from pyopenshell.supervisor.proxy.local import LocalDoor, LocalOnlyDoor, LocalRequest
 from pyopenshell.supervisor.proxy.pool import Pool
-from pyopenshell.supervisor.proxy.records import ESTABLISHED, Recorder, failure_response
+from pyopenshell.supervisor.proxy.records import Recorder
 from pyopenshell.supervisor.proxy.relay import Relay
 from pyopenshell.supervisor.proxy.tls import UpstreamTrust
 from pyopenshell.supervisor.proxy.transport import Side, Tunnel
@@ -30,6 +31,7 @@ from pyopenshell.supervisor.tasks import cancel, spawn
 
 if TYPE_CHECKING:
     from pyopenshell.supervisor.current import Current
+    from pyopenshell.supervisor.proxy.caller import Caller
     from pyopenshell.supervisor.proxy.channel import Channel
     from pyopenshell.supervisor.proxy.http1 import Head
 
@@ -168,9 +170,13 @@ class Plane:
 
     async def _adopt(self, side: Side, accepted: socket.socket) -> None:
         peer = Peer(accepted)
-        relay = Relay(self, side, ForwardDoor(self, peer), self.limits.door_head)
-        self._relays.add(relay)
-        relay.start()
+
+        def http(data: bytes) -> None:
+            relay = Relay(self, side, ForwardDoor(self, peer), self.limits.door_head)
+            self._relays.add(relay)
+            relay.start(data)
+
+        Greeting(self, side, peer, http).start()
         try:
             await self._loop.connect_accepted_socket(lambda: side, accepted)
         except BaseException as error:
@@ -245,45 +251,63 @@ class Plane:
     def local(self, relay: Relay, head: Head, path: str) -> LocalRequest | None:
         return self._local.serve(relay, head, path)
 
-    def connect(self, relay: Relay, admission: Admission, peer: Peer) -> None:
-        """An admitted CONNECT: raw where policy only looks at the connection, through the entrance otherwise."""
+    def local_only(self, channel: Channel, data: bytes) -> None:
+        """The client speaks HTTP to `policy.local` on `channel` from here on."""
+        relay = Relay(self, channel, LocalOnlyDoor(self._local, self.record), self.limits.door_head)
+        self._relays.add(relay)
+        relay.start(data)
+        channel.resume()
+
+    # ------------------------------------------------------------------------------------------------ desk of callers
+
+    def ask(self, caller: Caller, peer: Peer, intent: Intent) -> asyncio.Task[None]:
+        """The one way from an intent to a tunnel, whatever the door."""
+
+        def done(result: Admission | Denial | Failure) -> None:
+            if isinstance(result, Denial):
+                self.record.refused_connection(result)
+                caller.refuse(result)
+            elif isinstance(result, Failure):
+                self.record.failed(intent.host, intent.port, result.detail)
+                caller.fail(result)
+            else:
+                self._connect_caller(caller, result)
+
+        return self.admit(peer, intent, done)
+
+    def _connect_caller(self, caller: Caller, admission: Admission) -> None:
+        """Raw where policy only looks at the connection, through the entrance otherwise."""
         if not admission.cell.inspected:
-            self._spawn(self._raw(relay, admission, peer), "tunnel")
+            self._spawn(self._raw(caller, admission), "tunnel")
             return
         self.record.connected(admission)
-        side = relay.client
+        side, rest = caller.established()
         assert isinstance(side, Side)
-        rest = relay.detach()
-        side.write(ESTABLISHED)
         Entrance(self, side, admission).start(rest)
 
-    async def _raw(self, relay: Relay, admission: Admission, peer: Peer) -> None:
+    async def _raw(self, caller: Caller, admission: Admission) -> None:
         upstream = await self._connect(admission, tls=False)
         if isinstance(upstream, Failure):
-            if not relay.ended:
+            if not caller.ended:
                 self.record.failed(admission.host, admission.port, upstream.detail, admission.identity)
-                answer = failure_response(upstream, admission.host, admission.port, close=True)
-                relay.answer(answer, close=True)
+                caller.fail(upstream)
             return
-        if relay.ended:
+        if caller.ended:
             upstream.close()
             return
         renewed = self.admitter.renew(admission)
         if isinstance(renewed, Denial):
             upstream.close()
             self.record.refused_connection(renewed)
-            enabled = self.current.proposals_enabled
-            relay.answer(http_response(renewed, proposals_enabled=enabled, close=True), close=True)
+            caller.refuse(renewed)
             return
         if renewed.cell.inspected:
             upstream.close()
-            self.connect(relay, renewed, peer)
+            self._connect_caller(caller, renewed)
             return
         self.record.connected(renewed)
-        client = relay.client
+        client, rest = caller.established()
         assert isinstance(client, Side)
-        rest = relay.detach()
-        client.write(ESTABLISHED)
         tunnel = Tunnel(client, upstream, self._tunnel_closed)
         self._tunnels[tunnel] = renewed
         tunnel.start(rest)
