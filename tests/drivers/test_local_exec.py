@@ -149,6 +149,9 @@ async def test_environment_is_built_from_nothing(box: Box, monkeypatch: pytest.M
         "AWS_CA_BUNDLE",
         "CARGO_HTTP_CAINFO",
         "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+        "HTTPLIB2_CA_CERTS",
+        "NIX_SSL_CERT_FILE",
     ):
         assert env[name] == "/etc/openshell-tls/ca-bundle.pem"
 

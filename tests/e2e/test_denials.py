@@ -62,7 +62,7 @@ async def test_denied_names_are_never_resolved_and_the_answer_is_structured(home
         "printf 'CONNECT x.invalid:443 HTTP/1.1\\r\\nHost: x.invalid:443\\r\\n\\r\\n' >&3; cat <&3",
     )
     head, body = ran.out.split("\n\n" if "\r" not in ran.out else "\r\n\r\n", 1)
-    assert head.startswith("HTTP/1.1 403")
+    assert head.startswith("HTTP/1.1 403 Forbidden by OpenShell policy (denial d-")
     assert "X-OpenShell-Denial: d-" in head
     denial = json.loads(body)
     assert (denial["layer"], denial["rule_missing"]["type"], denial["host"]) == ("l4", "l4_allow", "x.invalid")

@@ -25,7 +25,9 @@ import pytest
 from pyopenshell.isolation import channel
 from pyopenshell.supervisor.process import _bypass, _write_certificates
 from pyopenshell.supervisor.proposals import State
+from pyopenshell.supervisor.proxy.tls import CertificateAuthority
 from pyopenshell.supervisor.spec import SupervisorSpec
+from pyopenshell.supervisor.truststore import keystore
 from pyopenshell.wire.gen import openshell_pb2 as pb
 from tests.supervisor.gateway_double import Gateway
 from tests.supervisor.snapshots import PUT, READ, policy, snapshot
@@ -133,7 +135,8 @@ async def test_ready_means_enforcing_and_everything_is_in_place(tmp_path: Path) 
         assert (tls / "ca-bundle.pem").read_text().endswith((tls / "openshell-ca.pem").read_text())
         for path in tls.iterdir():
             assert stat.S_IMODE(path.stat().st_mode) == 0o644
-            assert "PRIVATE KEY" not in path.read_text()
+            assert b"PRIVATE KEY" not in path.read_bytes()
+        assert (tls / "cacerts.jks").read_bytes() == keystore((tls / "ca-bundle.pem").read_text())
         assert not (child.root / "openshell" / "skills").exists(), "no skill while the feature never was on"
         assert not (child.root / "openshell" / "AGENTS.md").exists()
         child.lifeline.close()
@@ -288,3 +291,14 @@ def test_the_bundle_works_without_a_system_bundle(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("pyopenshell.supervisor.process.SYSTEM_ROOTS", ("/nonexistent",))
     _write_certificates(tmp_path / "tls", "CA\n")
     assert (tmp_path / "tls" / "ca-bundle.pem").read_text() == "CA\n"
+
+
+def test_a_damaged_system_bundle_leaves_java_with_our_own_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = tmp_path / "roots.pem"
+    damaged.write_text("# \u00e4 comment\n-----BEGIN CERTIFICATE-----\n!!A\n-----END CERTIFICATE-----\n")
+    monkeypatch.setattr("pyopenshell.supervisor.process.SYSTEM_ROOTS", (str(damaged),))
+    own = CertificateAuthority.create("ours").ca_pem
+    _write_certificates(tmp_path / "tls", own)
+    assert (tmp_path / "tls" / "cacerts.jks").read_bytes() == keystore(own)

@@ -13,6 +13,7 @@ from pyopenshell.isolation.walls import PROXY, WORKDIR
 RESERVED_PREFIX: Final = "OPENSHELL_"
 CA_FILE: Final = "/etc/openshell-tls/openshell-ca.pem"
 CA_BUNDLE: Final = "/etc/openshell-tls/ca-bundle.pem"
+CA_KEYSTORE: Final = "/etc/openshell-tls/cacerts.jks"
 _PROXY_URL: Final = f"http://{PROXY[0]}:{PROXY[1]}"
 _NO_PROXY: Final = "127.0.0.1,localhost,::1"
 
@@ -45,6 +46,9 @@ BASE: Final[Mapping[str, str]] = {
             "AWS_CA_BUNDLE",
             "CARGO_HTTP_CAINFO",
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+            "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+            "HTTPLIB2_CA_CERTS",
+            "NIX_SSL_CERT_FILE",
         ),
         CA_BUNDLE,
     ),

@@ -122,8 +122,12 @@ def envelope(denial: Denial, *, proposals_enabled: bool) -> dict[str, Any]:
 def http_response(denial: Denial, *, proposals_enabled: bool, close: bool) -> bytes:
     """A complete HTTP/1.1 response. `close` announces that the connection ends after it."""
     body = json.dumps(envelope(denial, proposals_enabled=proposals_enabled)).encode()
+    phrase = _PHRASES.get(denial.status, "Refused")
+    if denial.status == 403:
+        # All that wget, Go, pip, requests, httpx, aiohttp and s_client show of a refused CONNECT is this phrase.
+        phrase += f" by OpenShell policy (denial {denial.id})"
     head = (
-        f"HTTP/1.1 {denial.status} {_PHRASES.get(denial.status, 'Refused')}\r\n"
+        f"HTTP/1.1 {denial.status} {phrase}\r\n"
         "Content-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n"
         f"X-OpenShell-Policy: {_token(denial.policy)}\r\n"

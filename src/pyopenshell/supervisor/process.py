@@ -60,6 +60,7 @@ from pyopenshell.supervisor.proxy.plane import Plane
 from pyopenshell.supervisor.proxy.tls import CertificateAuthority
 from pyopenshell.supervisor.spec import SupervisorSpec
 from pyopenshell.supervisor.tasks import cancel, spawn
+from pyopenshell.supervisor.truststore import keystore
 from pyopenshell.wire.gen import sandbox_pb2
 
 SYSTEM_ROOTS = (
@@ -365,6 +366,11 @@ def _write_certificates(directory: Path, ca_pem: str) -> None:
             break
     _replace(directory / "openshell-ca.pem", ca_pem.encode())
     _replace(directory / "ca-bundle.pem", roots + ca_pem.encode())
+    try:
+        store = keystore(roots.decode("utf-8", "replace") + ca_pem)
+    except ValueError:  # the system's bundle is damaged: at least what the proxy signs is trusted
+        store = keystore(ca_pem)
+    _replace(directory / "cacerts.jks", store)
 
 
 def _replace(path: Path, content: bytes) -> None:

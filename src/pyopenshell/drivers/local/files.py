@@ -19,7 +19,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-from pyopenshell.isolation.environment import CA_BUNDLE
+from pyopenshell.isolation.environment import CA_BUNDLE, CA_KEYSTORE
 from pyopenshell.isolation.walls import UID, WORKDIR, Bind, WallError
 
 _PARTS: Final = ("openshell", "tls", "log", "workspace")
@@ -33,6 +33,8 @@ _SYSTEM_ROOTS: Final = (
     "ssl/ca-bundle.pem",
     "ssl/cert.pem",
 )
+_JAVA_ROOTS: Final = ("ssl/certs/java/cacerts", "pki/ca-trust/extracted/java/cacerts", "pki/java/cacerts")
+"""Where distributions' Java packages keep the roots, which their JAVA_HOME/lib/security/cacerts links to."""
 _ETC: Final = {
     "resolv.conf": "nameserver 10.200.0.1\noptions timeout:2 attempts:1\n",
     "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
@@ -133,7 +135,9 @@ class StateFiles:
                 yield os.lstat(os.path.join(self._sandboxes, name, "workspace")).st_uid
 
     def _install_etc(self) -> str:
-        links = [name for name in _SYSTEM_ROOTS if os.path.exists("/etc/" + name)] or [_SYSTEM_ROOTS[0]]
+        bundles = [name for name in _SYSTEM_ROOTS if os.path.exists("/etc/" + name)] or [_SYSTEM_ROOTS[0]]
+        links = dict.fromkeys(bundles, CA_BUNDLE)
+        links |= {name: CA_KEYSTORE for name in _JAVA_ROOTS if os.path.exists("/etc/" + name)}
         digest = hashlib.sha256(repr((sorted(_ETC.items()), links)).encode()).hexdigest()[:12]
         final = os.path.join(self.state, f"etc-{digest}")
         if os.path.isdir(final):
@@ -144,9 +148,9 @@ class StateFiles:
         for name, text in _ETC.items():
             with open(os.path.join(draft, name), "w", encoding="ascii") as file:
                 file.write(text)
-        for name in links:
+        for name, target in links.items():
             os.makedirs(os.path.join(draft, os.path.dirname(name)), mode=0o755, exist_ok=True)
-            os.symlink(CA_BUNDLE, os.path.join(draft, name))
+            os.symlink(target, os.path.join(draft, name))
         try:
             os.rename(draft, final)
         except OSError:
