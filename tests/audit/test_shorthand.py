@@ -107,8 +107,9 @@ def test_grammar(event: Event, expected: str) -> None:
 
 
 def test_line_has_utc_milliseconds() -> None:
-    time = datetime.datetime(2026, 1, 2, 5, 4, 5, 678_900, datetime.timezone(datetime.timedelta(hours=2)))
-    assert line(time, LifecycleEvent("STOP", "x")) == "2026-01-02T03:04:05.678Z OCSF LIFECYCLE:STOP [INFO] x Success"
+    time = datetime.datetime(2026, 1, 2, 5, 4, 5, 78_000, datetime.timezone(datetime.timedelta(hours=2)))
+    stop = shorthand(LifecycleEvent("STOP", "x"))
+    assert line(int(time.timestamp() * 1000), stop) == "2026-01-02T03:04:05.078Z OCSF LIFECYCLE:STOP [INFO] x Success"
 
 
 def test_reason_is_cut_at_256_bytes_between_characters() -> None:

@@ -29,12 +29,11 @@ PREFIX = {
 
 def given(kind: Any, field: str) -> set[str]:
     """What is passed to a field of an event class anywhere in the product."""
-    names = [one.name for one in dataclasses.fields(kind)]
-    return arguments(kind.__name__, keyword=field, position=names.index(field))
+    return arguments(kind.__name__, keyword=field, position=kind.__match_args__.index(field))
 
 
 def _fields(kind: Any) -> set[str]:
-    return {one.name for one in dataclasses.fields(kind)}
+    return set(kind.__match_args__)
 
 
 def _disposition(call: ast.Call) -> str:

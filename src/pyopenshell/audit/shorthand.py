@@ -7,6 +7,7 @@ match `HTTP:PUT [MED] DENIED PUT http://api.github.com:443/...`. The JSON form c
 from __future__ import annotations
 
 import datetime
+import functools
 
 from pyopenshell.audit.events import (
     Action,
@@ -38,10 +39,18 @@ _SEVERITY = {
 }
 
 
-def line(time: datetime.datetime, event: Event) -> str:
-    """A whole log line without its line break: `2026-01-02T03:04:05.678Z OCSF <shorthand>`. `time` must be aware."""
-    stamp = time if time.tzinfo is datetime.UTC else time.astimezone(datetime.UTC)
-    return f"{stamp.isoformat(timespec='milliseconds')[:23]}Z OCSF {shorthand(event)}"
+def line(time_ms: int, text: str) -> str:
+    """A whole log line without its line break: `2026-01-02T03:04:05.678Z OCSF <shorthand>`.
+
+    `time_ms` is Unix milliseconds, `text` what `shorthand` gave.
+    """
+    second, ms = divmod(time_ms, 1000)
+    return f"{_second(second)}.{ms:03d}Z OCSF {text}"
+
+
+@functools.lru_cache(maxsize=4)
+def _second(unix: int) -> str:
+    return datetime.datetime.fromtimestamp(unix, datetime.UTC).isoformat()[:19]
 
 
 def shorthand(event: Event) -> str:
@@ -67,21 +76,25 @@ def shorthand(event: Event) -> str:
 
 
 def _http(event: HttpEvent) -> str:
-    method = field(event.method)
-    port = "" if event.port == 80 else f":{event.port}"
-    parts = [
-        f"HTTP:{method}",
-        _SEVERITY[event.severity],
-        Action.OBSERVED.word if event.audit else event.action.word,
-        "" if event.scheme == "https" else _actor(event.actor),
-        f"{method} http://{_host(event.host)}{port}{field(event.path)}",
-        _rule(event.policy, event.engine),
-    ]
-    if event.reason and (event.audit or event.action is Action.DENIED):
-        parts.append(_reason(event.reason))
+    action = Action.OBSERVED if event.audit else event.action
+    verdict, url = _request(event.method, event.severity, action, event.host, event.port)
+    who = _actor(event.actor) if event.actor is not None and event.scheme != "https" else ""
+    text = f"{verdict}{who and ' '}{who} {url}{field(event.path)}"
+    if event.policy:
+        text = f"{text} {_rule(event.policy, event.engine)}"
+    if event.reason and (event.audit or action is Action.DENIED):
+        text = f"{text} {_reason(event.reason)}"
     if event.denial_id:
-        parts.append(f"[denial:{field(event.denial_id)}]")
-    return _join(parts)
+        text = f"{text} [denial:{field(event.denial_id)}]"
+    return text
+
+
+@functools.lru_cache(maxsize=256)
+def _request(method: str, severity: Severity, action: Action, host: str, port: int) -> tuple[str, str]:
+    """The two parts that all requests of a kind to one place share: there is a line for every request."""
+    method = field(method)
+    verdict = _join([f"HTTP:{method}", _SEVERITY[severity], action.word])
+    return verdict, f"{method} http://{_host(host)}" + ("" if port == 80 else f":{port}")
 
 
 def _network(event: NetworkEvent) -> str:
@@ -146,6 +159,7 @@ def _host(host: str) -> str:
     return f"[{visible(host)}]" if ":" in host else field(host)
 
 
+@functools.lru_cache(maxsize=256)
 def _rule(policy: str, engine: str) -> str:
     return f"[policy:{field(policy)} engine:{field(engine)}]" if policy else ""
 

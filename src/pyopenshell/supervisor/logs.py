@@ -2,7 +2,8 @@
 
 Emitting never blocks and never raises: files are written in batches off the event loop, queues are bounded, and what
 had to be dropped is counted and said. Formatting belongs to `audit`; allowed requests, which are most of the lines,
-wait for it a moment, so that neither it nor waking the writer stands between a request and its upstream.
+wait for it a moment, so that neither it nor waking the writer stands between a request and its upstream. The writer
+is a thread that competes with the event loop for the interpreter: it is woken for batches, not for lines.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import datetime
 import itertools
 import json
+import operator
 import os
 import re
 import sys
@@ -25,6 +27,7 @@ import pyopenshell
 from pyopenshell.audit.events import Action, Event, FindingEvent, HttpEvent, Severity
 from pyopenshell.audit.ocsf import record
 from pyopenshell.audit.shorthand import line as format_line
+from pyopenshell.audit.shorthand import shorthand
 from pyopenshell.audit.text import shorten, without_query
 from pyopenshell.supervisor.tasks import spawn
 
@@ -97,7 +100,8 @@ class AuditLog:
         self._fresh: list[tuple[float, Event]] = []
         """Allowed requests, not formatted yet."""
         self._settling: asyncio.TimerHandle | None = None
-        self._day = (-1, "")
+        self._day = (-1, "", "")
+        """Day number since 1970, and its two file names."""
         self._writer: asyncio.Task[None] | None = None
         self._writing = 0
         self._files: dict[str, int] = {}
@@ -148,7 +152,7 @@ class AuditLog:
 
     async def flush(self) -> None:
         """Return when everything emitted so far is written."""
-        self._settle()
+        self._write_soon()
         while self._writer:
             await asyncio.shield(self._writer)
 
@@ -166,18 +170,25 @@ class AuditLog:
             self._fresh.append((now, event))
             if len(self._fresh) >= SETTLE_EVENTS:
                 self._settle()
-            elif self._settling is None:
-                self._settling = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._settle)
+            if self._settling is None:
+                self._settling = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._write_soon)
             return
         if self._fresh:
             self._settle()
         self._line(now, event)
+        self._write_soon()
 
-    def _settle(self) -> None:
-        """Format what waits, in the order it came."""
+    def _write_soon(self) -> None:
+        """Format what waits and have it all written."""
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
+        self._settle()
+        if self._queue and self._writer is None:
+            self._writer = spawn(self._drain(), name="audit-log")
+
+    def _settle(self) -> None:
+        """Format what waits, in the order it came."""
         fresh, self._fresh = self._fresh, []
         for now, event in fresh:
             try:
@@ -186,24 +197,24 @@ class AuditLog:
                 self._say(error)
 
     def _line(self, now: float, event: Event) -> None:
-        line = format_line(datetime.datetime.fromtimestamp(now, datetime.UTC), event)
+        time_ms = int(now * 1000)
+        text = shorthand(event)
+        line = format_line(time_ms, text)
         # By the event's own action: a path may contain the word, and must not become a refusal by that.
         if getattr(event, "action", None) is Action.DENIED:
             self.denials.add(line)
         self._enqueue(self._name(now), line)
         if self._ocsf:
-            body = record(event, int(now * 1000), self._sandbox_id, pyopenshell.__version__)
+            body = record(event, time_ms, self._sandbox_id, pyopenshell.__version__)
             self._enqueue(self._name(now, ocsf=True), json.dumps(body, separators=(",", ":")))
         if self._forward:
-            self._forward(int(now * 1000), event, line.split(" OCSF ", 1)[1])
+            self._forward(time_ms, event, text)
 
     def _enqueue(self, name: str, line: str) -> None:
         if len(self._queue) + self._writing >= self._limit:
             self.lost += 1
             return
         self._queue.append((name, line))
-        if self._writer is None:
-            self._writer = spawn(self._drain(), name="audit-log")
 
     async def _drain(self) -> None:
         written = False
@@ -235,8 +246,8 @@ class AuditLog:
             )
 
     def _write(self, batch: list[tuple[str, str]]) -> None:
-        for name, lines in itertools.groupby(batch, key=lambda item: item[0]):
-            text = "".join(f"{line}\n" for _, line in lines)
+        for name, lines in itertools.groupby(batch, key=operator.itemgetter(0)):
+            text = "\n".join([line for _, line in lines]) + "\n"
             data = memoryview(text.encode("utf-8", "backslashreplace"))
             descriptor = self._file(name)
             while data:
@@ -245,8 +256,9 @@ class AuditLog:
     def _name(self, now: float, *, ocsf: bool = False) -> str:
         number = int(now // 86400)
         if number != self._day[0]:
-            self._day = (number, f"{datetime.datetime.fromtimestamp(now, datetime.UTC):%Y-%m-%d}")
-        return f"openshell{'-ocsf' if ocsf else ''}.{self._day[1]}.log"
+            day = f"{datetime.datetime.fromtimestamp(now, datetime.UTC):%Y-%m-%d}"
+            self._day = (number, f"openshell.{day}.log", f"openshell-ocsf.{day}.log")
+        return self._day[2 if ocsf else 1]
 
     def _file(self, name: str) -> int:
         descriptor = self._files.get(name)

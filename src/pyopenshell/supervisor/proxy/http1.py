@@ -76,7 +76,8 @@ _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n\0]*)?\r\n")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_ALLOWED = bytes(b for b in range(256) if b >= 0x20 and b != 0x7F) + b"\t\r\n"
+_TEXT = bytes(b for b in range(256) if b >= 0x20 and b != 0x7F) + b"\t"
+_ALLOWED = _TEXT + b"\r\n"
 
 _PLAIN, _LENGTH, _CODING, _CONNECTION, _HOST, _UPGRADE, _EXPECT, _HOP, _OVERRIDE, _REROUTE, _TWIN = range(11)
 _KINDS = {
@@ -173,7 +174,8 @@ def _fields(head: Head, data: bytes, start: int, end: int, *, request: bool) -> 
     breaks = len(lines) - 1
     if len(lines) > MAX_FIELDS:
         raise MessageError("too many header fields")
-    if block.count(b"\n") != breaks or block.count(b"\r") != breaks or block.translate(None, _ALLOWED):
+    # Without its text, a well-formed block is its line breaks and nothing else.
+    if block.translate(None, _TEXT) != b"\r\n" * breaks:
         raise MessageError("control character or bare line break in a header")
     if request and not block.isascii():
         try:
