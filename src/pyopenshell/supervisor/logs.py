@@ -258,7 +258,7 @@ class AuditLog:
         if number != self._day[0]:
             day = f"{datetime.datetime.fromtimestamp(now, datetime.UTC):%Y-%m-%d}"
             self._day = (number, f"openshell.{day}.log", f"openshell-ocsf.{day}.log")
-        return self._day[2 if ocsf else 1]
+        return self._day[2] if ocsf else self._day[1]
 
     def _file(self, name: str) -> int:
         descriptor = self._files.get(name)
