@@ -6,7 +6,7 @@ PY = .venv/bin/python
 PIP = .venv/bin/pip --disable-pip-version-check -q
 LOCKED = install --only-binary=:all: --require-hashes
 
-.PHONY: help demo test check test-fast test-deep bench lock wire clean
+.PHONY: help demo test check test-fast test-clients test-deep bench bench-peers lock wire clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,9 +19,23 @@ help: ## show this list
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv/.dev: .venv/.ready requirements-dev.lock
-	@tools/system-packages git util-linux:setpriv passwd:useradd iproute2:ip nodejs:node npm
+.venv/.dev: .venv/.ready requirements-dev.lock .venv/.programs
+	@tools/system-packages git util-linux:setpriv passwd:useradd iproute2:ip
 	@$(PIP) $(LOCKED) -r requirements-dev.lock
+	@touch $@
+
+# Programs that tests run inside sandboxes: small ones always, compilers and a database for test-clients.
+PROGRAMS = tests/e2e/programs
+.venv/.programs: .venv/.ready requirements-programs.lock $(PROGRAMS)/package.json $(PROGRAMS)/package-lock.json
+	@tools/system-packages wget openssl openssh-client:ssh nodejs:node npm python3-pip:/usr/bin/pip3
+	@rm -rf .venv/programs && mkdir -p .venv/programs
+	@$(PIP) $(LOCKED) --target .venv/programs/python -r requirements-programs.lock
+	@cp $(PROGRAMS)/package.json $(PROGRAMS)/package-lock.json .venv/programs/
+	@npm ci --prefix .venv/programs --silent --no-audit --no-fund
+	@touch $@
+
+.venv/.heavy: .venv/.dev
+	@tools/system-packages golang-go:go default-jdk-headless:javac postgresql:pg_ctlcluster postgresql-client:psql
 	@touch $@
 
 demo: .venv/.ready ## run the whole agent loop for real: deny, propose, review, approve, retry
@@ -36,11 +50,14 @@ check: .venv/.dev ## style, types, import directions, generated files
 	$(PY) tools/generate_policy_docs.py --check
 	$(PY) tools/generate_rpc_table.py --check
 
-test: check ## everything CI runs
-	.venv/bin/pytest -n 2 --dist loadgroup -m "not deep"
+test: check ## style, types and every test but test-clients and test-deep
+	.venv/bin/pytest -n 2 --dist loadgroup -m "not deep and not heavy"
 
 test-fast: .venv/.dev ## without real sandboxes
 	.venv/bin/pytest -n 2 -m "not e2e and not deep"
+
+test-clients: .venv/.heavy ## Go, Java and PostgreSQL in sandboxes; CI runs it too
+	.venv/bin/pytest -n 2 --dist loadgroup -m heavy
 
 test-deep: .venv/.dev ## long property runs
 	.venv/bin/pytest -m deep --timeout 3600
@@ -55,6 +72,8 @@ lock: ## renew the lock files (needs uv)
 	for f in "requirements.lock:" "requirements-dev.lock:--group dev"; do \
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q \
 	    pyproject.toml $${f#*:} -o $${f%%:*}; done
+	printf 'requests\nhttpx\naiohttp\n' | uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header -q - -o requirements-programs.lock
 	printf 'hatchling\neditables\n' | uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header -q - -o requirements-build.lock
 

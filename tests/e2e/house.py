@@ -96,6 +96,15 @@ class House:
     def delete(self, name: str) -> None:
         self.cli("sandbox", "delete", name)
 
+    def carry_in(self, sandbox_id: str, source: pathlib.Path) -> None:
+        """Copy a file or tree of the host into the sandbox's /sandbox, as its own."""
+        workspace = self.sandbox_dir(sandbox_id) / "workspace"
+        target = workspace / source.name
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+        owner = workspace.stat()
+        for path in (target, *target.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
     def sandbox_dir(self, sandbox_id: str) -> pathlib.Path:
         return next(self.root.glob(f"state/**/sandboxes/{sandbox_id}"))
 
@@ -128,6 +137,12 @@ async def shell_lines(gateway: Gateway, sandbox: str, script: str) -> AsyncItera
                 yield line
 
 
+def connect_to(host: str, at: int, ca_file: pathlib.Path | None = None, port: int = 443) -> str:
+    """Configuration that leads connections to `host:port` to the local port `at`."""
+    trust = f'ca_file = "{ca_file}"\n' if ca_file else ""
+    return f'[[openshell.gateway.connect_to]]\nhost = "{host}"\nport = {port}\naddress = "127.0.0.1:{at}"\n{trust}'
+
+
 @contextlib.contextmanager
 def house(*, extra_config: str = "") -> Iterator[House]:
     """Start a gateway with connect-to overrides for the test hosts; end everything at exit."""
@@ -136,11 +151,7 @@ def house(*, extra_config: str = "") -> Iterator[House]:
         with serve(root, [HOST, OTHER, RAW]) as upstream:
             config = root / "config" / "openshell"
             config.mkdir(parents=True)
-            overrides = "".join(
-                "[[openshell.gateway.connect_to]]\n"
-                f'host = "{name}"\nport = 443\naddress = "127.0.0.1:{upstream.port}"\nca_file = "{upstream.ca_file}"\n'
-                for name in (HOST, OTHER, RAW)
-            )
+            overrides = "".join(connect_to(name, upstream.port, upstream.ca_file) for name in (HOST, OTHER, RAW))
             (config / "gateway.toml").write_text(
                 '[openshell]\nversion = 2\n[openshell.gateway]\nbind_address = "127.0.0.1:0"\n'
                 + extra_config

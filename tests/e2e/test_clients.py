@@ -2,64 +2,237 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-import pathlib
-import shutil
 import subprocess
 import tarfile
 import zipfile
+from collections.abc import Iterator
 
 import pytest
 
 from pyopenshell.client import Gateway
-from tests.e2e.house import HOST, House, sh
+from tests.e2e.clients import (
+    DENIED,
+    GIT,
+    HASTE,
+    SITE,
+    Program,
+    Web,
+    git_helper,
+    log,
+    resolved,
+    rule,
+    web,
+    works_and_is_refused_readably,
+)
+from tests.e2e.house import House, sh
+from tests.e2e.site import Site, sha256_of_big
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clients")]
 
-
-def policy(*binaries: str) -> str:
-    listed = "".join(f"      - path: {binary}\n" for binary in binaries)
-    return f"""\
-version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /lib, /etc, /proc, /dev/urandom, /var/log]
-  read_write: [/tmp, /dev/null]
-network_policies:
-  everything_readable:
-    endpoints:
-      - host: {HOST}
-        port: 443
-        protocol: rest
-        access: read-only
-    binaries:
-{listed}"""
+PYTHON = "env PYTHONPATH=python python3 -W error"
+PROXY = "10.200.0.1:3128"
+FULL_SITE = f"host: {SITE}, port: 443, protocol: rest, access: full"
 
 
-def resolved(name: str) -> str:
-    """The executable the kernel will report: symbolic links followed."""
-    found = shutil.which(name, path="/usr/local/bin:/usr/bin:/bin")
-    assert found, f"{name} is needed for this test and is not installed (make test installs it as root)"
-    return str(pathlib.Path(found).resolve())
+@pytest.fixture(scope="module")
+def town() -> Iterator[Web]:
+    with web() as found:
+        yield found
 
 
-def publish_repository(home: House, tmp: pathlib.Path) -> None:
-    """A bare repository as static files: git's dumb HTTP protocol."""
-    work, bare = tmp / "work", tmp / "repo.git"
+@pytest.fixture(scope="module")
+def home(town: Web) -> House:
+    return town.home
+
+
+@pytest.fixture(scope="module")
+def site(town: Web) -> Site:
+    return town.site
+
+
+def programs() -> list[Program]:
+    python, node = resolved("python3"), resolved("node")
+    return [
+        Program("curl", resolved("curl"), 'curl -sS --fail-with-body -X $METHOD "$URL"', (22, 56), "CONNECT.* 403"),
+        Program(
+            "wget",
+            resolved("wget"),
+            'wget -nv -O- --content-on-error --method=$METHOD "$URL"',
+            (8, 4),
+            r"Forbidden by OpenShell policy \(denial d-",
+            quiet=False,
+        ),
+        Program("urllib", python, f"{PYTHON} via_urllib.py $METHOD $URL", (1, 1), request_refused="403.*OpenShell"),
+        Program("requests", python, f"{PYTHON} via_requests.py $METHOD $URL", (1, 1)),
+        Program("httpx", python, f"{PYTHON} via_httpx.py $METHOD $URL", (1, 1)),
+        Program("aiohttp", python, f"{PYTHON} via_aiohttp.py $METHOD $URL", (1, 1), "403, message='Forbidden by Open"),
+        Program(
+            "undici",
+            node,
+            "env NODE_NO_WARNINGS=1 node via_undici.mjs $METHOD $URL",
+            (22, 1),
+            r"Proxy response \(403\)",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("name", [program.name for program in programs()])
+async def test_a_program_works_and_is_refused_readably(town: Web, gateway: Gateway, name: str) -> None:
+    (program,) = (one for one in programs() if one.name == name)
+    await town.box(gateway, name, program.binary)
+    await works_and_is_refused_readably(gateway, name, program)
+
+
+# ------------------------------------------------------------------------------------------- what HTTP clients rely on
+
+
+@pytest.fixture(scope="module")
+def full(home: House) -> str:
+    """A sandbox whose curl may do everything on SITE."""
+    home.create("full", "version: 1\nnetwork_policies:\n" + rule("all", FULL_SITE, resolved("curl")) + FILES)
+    return "full"
+
+
+FILES = "filesystem_policy: {read_only: [/usr, /lib, /etc, /proc, /var/log], read_write: [/tmp, /dev/null, /sandbox]}\n"
+SIZE = 64 * 1024 * 1024
+
+
+async def test_connections_are_reused_on_both_sides(site: Site, gateway: Gateway, full: str) -> None:
+    show = "-o /dev/null -w '%{num_connects} %{http_code}\\n'"
+    ran = await sh(gateway, full, f"curl -sS https://{SITE}/reuse/[1-20] {show}")
+    assert ran.out.splitlines() == ["1 200"] + ["0 200"] * 19
+    seen = [one for one in site.seen if one.target.startswith("/reuse/")]
+    assert len(seen) == 20
+    assert len({one.connection for one in seen}) == 1
+
+
+async def test_uploads_wait_for_100_continue_and_arrive_whole(site: Site, gateway: Gateway, full: str) -> None:
+    make = f"head -c {SIZE} /dev/zero"
+    expected = hashlib.sha256(bytes(SIZE)).hexdigest()
+    script = (
+        f"{make} > /tmp/f; curl -sS -T /tmp/f https://{SITE}/up/length; echo; "
+        f"curl -sS -H 'Expect: 100-continue' --data-binary @/tmp/f https://{SITE}/up/expect; echo; "
+        f"{make} | curl -sS -T - https://{SITE}/up/chunked"
+    )
+    for line in (await sh(gateway, full, script)).out.splitlines():
+        assert (json.loads(line)["bytes"], json.loads(line)["sha256"]) == (SIZE, expected)
+    assert [len(site.requests(f"/up/{name}")) for name in ("length", "expect", "chunked")] == [1, 1, 1]
+    assert site.requests("/up/expect")[0].headers["expect"] == "100-continue"
+
+
+async def test_a_refused_upload_is_refused_before_it_is_sent(town: Web, gateway: Gateway) -> None:
+    await town.box(gateway, "nothing-sent", resolved("curl"))
+    curl = f"timeout {HASTE} curl -sS -T /tmp/f https://{SITE}/refused -o /dev/null"
+    script = (
+        f"head -c {SIZE} /dev/zero > /tmp/f; {curl} -H 'Expect: 100-continue' --expect100-timeout 20 "
+        "-w '%{http_code} %{size_upload}'; echo \" $?\"; "
+        f"{curl} -H Expect: -w '%{{http_code}}'; echo \" $?\""
+    )
+    first, second = (await sh(gateway, "nothing-sent", script)).out.splitlines()
+    assert first == "403 0 0", "nothing of the body was sent, and curl is content"
+    assert second.split()[0] == "403", "a client that does not ask still reads its answer"
+    assert not town.site.requests("/refused")
+
+
+async def test_downloads_arrive_whole(gateway: Gateway, full: str) -> None:
+    script = f"for k in '' '&chunked=1'; do curl -sS \"https://{SITE}/big?bytes={SIZE}$k\" | sha256sum; done"
+    assert (await sh(gateway, full, script)).out.split() == [sha256_of_big(SIZE), "-"] * 2
+
+
+async def test_ranges_head_gzip_and_http_1_0(site: Site, gateway: Gateway, full: str) -> None:
+    site.files["/ranged"] = bytes(range(65, 91))
+    script = (
+        f"curl -sS -r 3-5 https://{SITE}/ranged -w ' %{{http_code}}\\n'; "
+        f"curl -sSI https://{SITE}/ranged | grep -ci 'content-length: 26'; "
+        f"curl -sS --compressed https://{SITE}/gzip; "
+        f"curl -sS -0 https://{SITE}/old -w '%{{http_code}} %{{http_version}}\\n'; "
+        f"printf abc > part; curl -sS -C - -o part https://{SITE}/ranged; cat part; echo"
+    )
+    ran = await sh(gateway, full, f"cd /sandbox; {script}")
+    assert ran.out.splitlines() == ["DEF 206", "1", "unpacked", "ok", "200 1.1", "abc" + "DEFGHIJKLMNOPQRSTUVWXYZ"], ran
+    assert site.requests("/old")[0].version == "HTTP/1.0"
+
+
+async def test_a_redirect_is_judged_like_any_request(site: Site, gateway: Gateway, full: str) -> None:
+    script = (
+        f"curl -sSL 'https://{SITE}/redirect?to=/landed' ; "
+        f"curl -sSL 'https://{SITE}/redirect?to=https://{DENIED}/away'; echo $?; curl -sSL 'https://{SITE}/redirect?"
+        f"to=http://169.254.169.254/latest' -o /dev/null -w '%{{http_code}}\\n'"
+    )
+    ran = await sh(gateway, full, script)
+    assert ran.out.splitlines() == ["ok", "56", "403"], ran
+    assert not site.requests("/away")
+    assert f"DENIED {resolved('curl')}" in await log(gateway, full)
+
+
+async def test_each_spelling_of_the_proxy_variables_does(gateway: Gateway, full: str) -> None:
+    clear = "unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy;"
+    url = f"https://{SITE}/spelling"
+    for setting in ("https_proxy=http://", "HTTPS_PROXY=http://", "ALL_PROXY=http://", "ALL_PROXY=socks5h://"):
+        ran = await sh(gateway, full, f"{clear} {setting}{PROXY} curl -sS {url}")
+        assert ran.out == "ok\n", (setting, ran)
+    ready = "until curl -s -o /dev/null http://localhost:8765/; do :; done"
+    own = f"python3 -m http.server -b 127.0.0.1 8765 >/dev/null 2>&1 & {ready}"
+    ran = await sh(gateway, full, f"{own}; curl -sS -o /dev/null -w '%{{http_code}}' http://127.0.0.1:8765/; kill %1")
+    assert ran.out == "200", "a server inside is reached without the proxy"
+
+
+# ----------------------------------------------------------------------------------------------------------------- git
+
+
+@pytest.fixture(scope="module")
+def repository(site: Site) -> str:
+    """A bare repository with one commit that takes pushes."""
+    assert site.repositories is not None
+    bare, work = site.repositories / "r.git", site.repositories / "work"
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
     subprocess.run([*git, "init", "-q", "-b", "main", str(work)], check=True)
     (work / "hello.txt").write_text("from git\n")
     subprocess.run([*git, "-C", str(work), "add", "."], check=True)
     subprocess.run([*git, "-C", str(work), "commit", "-q", "-m", "one"], check=True)
     subprocess.run([*git, "clone", "-q", "--bare", str(work), str(bare)], check=True)
-    subprocess.run([*git, "-C", str(bare), "update-server-info"], check=True)
-    for file in bare.rglob("*"):
-        if file.is_file():
-            home.upstream.files[f"/repo.git/{file.relative_to(bare)}"] = file.read_bytes()
+    subprocess.run([*git, "-C", str(bare), "config", "http.receivepack", "true"], check=True)
+    return f"https://{GIT}/git/r.git"
 
 
-def publish_wheel(home: House) -> None:
+PUSH = (
+    "cd r && git config user.name a && git config user.email a@example.invalid && head -c 5000000 /dev/urandom > blob "
+    "&& git add . && git commit -q -m two && git push -q origin main"
+)
+
+
+async def test_git_clones_and_pushes_what_is_too_big_for_one_piece(
+    home: House, gateway: Gateway, site: Site, repository: str
+) -> None:
+    endpoint = f"host: {GIT}, port: 443, protocol: rest, access: read-write"
+    home.create("git", "version: 1\nnetwork_policies:\n" + rule("git", endpoint, git_helper()) + FILES)
+    again = f"git clone -q {repository} again && cmp r/blob again/blob && cat again/hello.txt"
+    script = f"timeout 100 git clone -q {repository} r && ({PUSH}) && {again}"
+    ran = await sh(gateway, "git", f"cd /sandbox && {script}")
+    assert (ran.code, ran.out, ran.err) == (0, "from git\n", "")
+    chunked = [one for one in site.seen if one.headers.get("transfer-encoding") == "chunked"]
+    assert any(one.target.endswith("/git-receive-pack") and one.size > 5_000_000 for one in chunked)
+
+
+async def test_git_may_fetch_and_not_push(home: House, gateway: Gateway, repository: str) -> None:
+    allow = '[{allow: {method: GET, path: "/git/**"}}, {allow: {method: POST, path: "/git/*/git-upload-pack"}}]'
+    endpoint = f"host: {GIT}, port: 443, protocol: rest, rules: {allow}"
+    home.create("fetch", "version: 1\nnetwork_policies:\n" + rule("git", endpoint, git_helper()) + FILES)
+    ran = await sh(gateway, "fetch", f"cd /sandbox && timeout {HASTE} git clone -q {repository} r && {PUSH}; echo $?")
+    assert ran.out.splitlines()[-1] == "1", ran
+    assert "403" in ran.err
+    assert f"DENIED POST http://{GIT}:443/git/r.git/git-receive-pack " in await log(gateway, "fetch")
+    host = await sh(gateway, "fetch", f"cd /sandbox && timeout {HASTE} git clone https://{DENIED}/git/r.git x")
+    assert (host.code, "CONNECT" in host.err, "403" in host.err) == (128, True, True), host
+
+
+# --------------------------------------------------------------------------------------------------------- pip and npm
+
+
+def publish_wheel(site: Site) -> None:
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w") as wheel:
         wheel.writestr("tiny_e2e.py", "ANSWER = 42\n")
@@ -71,11 +244,11 @@ def publish_wheel(home: House) -> None:
             "tiny_e2e-1.0.dist-info/RECORD,,\n",
         )
     name = "tiny_e2e-1.0-py3-none-any.whl"
-    home.upstream.files[f"/simple/tiny-e2e/{name}"] = raw.getvalue()
-    home.upstream.files["/simple/tiny-e2e/"] = f'<!DOCTYPE html><a href="{name}">{name}</a>'.encode()
+    site.files[f"/simple/tiny-e2e/{name}"] = raw.getvalue()
+    site.files["/simple/tiny-e2e/"] = f'<!DOCTYPE html><a href="{name}">{name}</a>'.encode()
 
 
-def publish_npm(home: House) -> None:
+def publish_npm(site: Site) -> None:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as archive:
         for name, text in (
@@ -85,64 +258,69 @@ def publish_npm(home: House) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(text)
             archive.addfile(info, io.BytesIO(text.encode()))
-    home.upstream.files["/npm/tiny-e2e-1.0.0.tgz"] = raw.getvalue()
-    version = {"name": "tiny-e2e", "version": "1.0.0", "dist": {"tarball": f"https://{HOST}/npm/tiny-e2e-1.0.0.tgz"}}
+    site.files["/npm/tiny-e2e-1.0.0.tgz"] = raw.getvalue()
+    version = {"name": "tiny-e2e", "version": "1.0.0", "dist": {"tarball": f"https://{SITE}/npm/tiny-e2e-1.0.0.tgz"}}
     document = {"name": "tiny-e2e", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
-    home.upstream.files["/npm/tiny-e2e"] = json.dumps(document).encode()
+    site.files["/npm/tiny-e2e"] = json.dumps(document).encode()
 
 
-async def test_curl_and_its_exit_code(home: House, gateway: Gateway) -> None:
-    home.create("curl", policy(resolved("curl")))
-    ran = await sh(gateway, "curl", f"curl -sSf https://{HOST}/hello && curl -sSf -X DELETE https://{HOST}/hello")
-    assert ran.out == "ok\n"
-    assert (ran.code, "403" in ran.err) == (22, True)
+async def test_pip_installs_and_shows_who_refused(town: Web, gateway: Gateway) -> None:
+    publish_wheel(town.site)
+    await town.box(gateway, "pip", resolved("python3"))
+    pip = (
+        f"PIP_CONFIG_FILE=/dev/null timeout {HASTE} python3 -m pip --retries 1 install --no-cache-dir "
+        "--break-system-packages --target /sandbox/installed --index-url"
+    )
+    use = "PYTHONPATH=/sandbox/installed python3 -c 'import tiny_e2e; print(tiny_e2e.ANSWER)'"
+    ran = await sh(gateway, "pip", f"{pip} https://{SITE}/simple/ tiny-e2e && {use}")
+    assert ran.out.strip().endswith("42"), ran
+    host = await sh(gateway, "pip", f"{pip} https://{DENIED}/simple/ tiny-e2e")
+    assert (host.code, "403 Forbidden by OpenShell policy (denial d-" in host.err) == (1, True), host
 
 
-async def test_git_clone(home: House, gateway: Gateway, tmp_path: pathlib.Path) -> None:
-    publish_repository(home, tmp_path)
-    helper = subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True).stdout.strip()
-    home.create("git", policy(str(pathlib.Path(helper, "git-remote-http").resolve())))
-    ran = await sh(gateway, "git", f"git clone -q https://{HOST}/repo.git /sandbox/r && cat /sandbox/r/hello.txt")
-    assert ran.out == "from git\n", ran
-
-
-async def test_python_standard_library(home: House, gateway: Gateway) -> None:
-    home.create("python", policy(resolved("python3")))
-    script = f"import urllib.request as u; print(u.urlopen('https://{HOST}/py').status)"
-    ran = await sh(gateway, "python", f'python3 -c "{script}"')
-    assert ran.out == "200\n", ran
-
-
-async def test_pip_install(home: House, gateway: Gateway) -> None:
-    publish_wheel(home)
-    home.create("pip", policy(resolved("python3")))
+async def test_npm_installs_and_shows_who_refused(town: Web, gateway: Gateway) -> None:
+    publish_npm(town.site)
+    await town.box(gateway, "npm", resolved("node"))
+    npm = f"timeout {HASTE} npm install --silent --no-audit --no-fund --cache /tmp/npm --registry"
+    use = "node -e \"console.log(require('tiny-e2e'))\""
     ran = await sh(
         gateway,
-        "pip",
-        "PIP_CONFIG_FILE=/dev/null python3 -m pip install -q --no-cache-dir --break-system-packages "
-        f"--target /sandbox/site --index-url https://{HOST}/simple/ tiny-e2e && "
-        "PYTHONPATH=/sandbox/site python3 -c 'import tiny_e2e; print(tiny_e2e.ANSWER)'",
+        "npm",
+        f"mkdir /sandbox/p && cd /sandbox/p && echo {{}} > package.json && {npm} https://{SITE}/npm/ tiny-e2e && {use}",
     )
     assert ran.out.strip().endswith("42"), ran
+    publish = f"npm publish --registry https://{SITE}/npm/ --//{SITE}/npm/:_authToken=x"
+    await sh(gateway, "npm", "sed -i s/1.0.0/1.0.1/ /sandbox/p/node_modules/tiny-e2e/package.json")
+    for command in (f"npm ping --registry https://{DENIED}/", publish):
+        refused = await sh(gateway, "npm", f"cd /sandbox/p/node_modules/tiny-e2e && timeout {HASTE} {command}")
+        assert (refused.code, "403" in refused.err, "policy_denied" in refused.err) == (1, True, True), refused.err
 
 
-async def test_node_and_npm(home: House, gateway: Gateway) -> None:
-    publish_npm(home)
-    home.create("node", policy(resolved("node")))
+# ------------------------------------------------------------------------------------------------------------- sockets
+
+
+async def test_openssl_s_client(home: House, gateway: Gateway) -> None:
+    openssl = resolved("openssl")
+    home.create("openssl", "version: 1\nnetwork_policies:\n" + rule("all", FULL_SITE, openssl) + FILES)
+    ask = f"printf 'GET /s_client HTTP/1.1\\r\\nHost: {SITE}\\r\\nConnection: close\\r\\n\\r\\n'"
+    client = f"timeout {HASTE} openssl s_client -quiet -no_ign_eof -verify_return_error -proxy {PROXY} -connect"
     ran = await sh(
-        gateway,
-        "node",
-        "cd /sandbox && npm install --silent --no-audit --no-fund --cache /tmp/npm "
-        f"--registry https://{HOST}/npm/ tiny-e2e && node -e \"console.log(require('tiny-e2e'))\"",
+        gateway, "openssl", f"{ask} | {client.replace('-no_ign_eof', '-ign_eof')} {SITE}:443 -servername {SITE}"
     )
-    assert ran.out.strip().endswith("42"), ran
+    assert ran.code == 0, ran
+    assert ran.out.startswith("HTTP/1.1 200 OK\r\n"), ran
+    assert ran.out.endswith("\r\n\r\nok\n"), ran
+    assert "verify return:1" in ran.err
+    refused = await sh(gateway, "openssl", f"{client} {DENIED}:443 </dev/null")
+    assert refused.code == 1
+    assert "403 Forbidden by OpenShell policy (denial d-" in refused.err
+    assert f"DENIED {openssl}" in await log(gateway, "openssl")
 
 
-async def test_a_program_that_ignores_the_proxy_fails_fast_and_is_reported(home: House, gateway: Gateway) -> None:
-    home.create("ignorant", policy(resolved("python3")))
+async def test_a_program_that_ignores_the_proxy_fails_fast_and_is_reported(town: Web, gateway: Gateway) -> None:
+    await town.box(gateway, "ignorant", resolved("python3"))
     script = "import socket; socket.create_connection(('192.0.2.7', 443), 5)"
     ran = await sh(gateway, "ignorant", f'python3 -c "{script}" 2>&1 | tail -1')
     assert "timed out" not in ran.out
     assert "refused" in ran.out or "unreachable" in ran.out, ran
-    log = await sh(gateway, "ignorant", "cat /var/log/openshell.*.log")
-    assert "192.0.2.7:443" in log.out, "the attempt must be visible in the log"
+    assert "192.0.2.7:443" in await log(gateway, "ignorant"), "the attempt must be visible in the log"

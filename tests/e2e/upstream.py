@@ -51,7 +51,8 @@ class Upstream:
         return sum(1 for r in self.requests if (r.method, r.target) == (method, target))
 
 
-def _authority(directory: pathlib.Path, names: list[str]) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
+def authority(directory: pathlib.Path, names: list[str]) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
+    """Files of a new authority's certificate, of a server certificate for `names`, and of its key."""
     now = datetime.datetime.now(datetime.UTC)
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "e2e upstream CA")])
@@ -90,7 +91,7 @@ def _authority(directory: pathlib.Path, names: list[str]) -> tuple[pathlib.Path,
 @contextlib.contextmanager
 def serve(directory: pathlib.Path, names: list[str]) -> Iterator[Upstream]:
     """Run the server in a thread until the block ends."""
-    ca_file, cert, key = _authority(directory, names)
+    ca_file, cert, key = authority(directory, names)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     started = threading.Event()
