@@ -10,13 +10,15 @@ import dataclasses
 import socket
 from typing import TYPE_CHECKING
 
+from pyopenshell.audit.text import field
 from pyopenshell.isolation.identity import Identifier, Identity, IdentityError
 from pyopenshell.policy.decision import Condition, Connection
 from pyopenshell.supervisor.denial import Denial
+from pyopenshell.supervisor.proxy.authority import without_query
 from pyopenshell.supervisor.proxy.destination import Guard, Refusal, ResolveError, Target
 
 if TYPE_CHECKING:
-    from pyopenshell.policy.decision import Cell
+    from pyopenshell.policy.decision import Cell, Decision
     from pyopenshell.supervisor.current import Current
 
 
@@ -56,6 +58,44 @@ class Admission:
     @property
     def port(self) -> int:
         return self.intent.port
+
+
+def request_denial(admission: Admission, method: str, path: str) -> Denial:
+    """The parts of an L7 denial that come from who asked whom for what."""
+    identity = admission.identity
+    return Denial(
+        layer="l7",
+        stage="l7",
+        host=admission.host,
+        port=admission.port,
+        detail="",
+        binary=identity.exe,
+        ancestors=identity.ancestors,
+        pid=identity.pid,
+        sha256=identity.sha256,
+        method=method,
+        path=path,
+        policy=admission.cell.decision.rule,
+    )
+
+
+def denied_request(admission: Admission, method: str, target: str, decision: Decision) -> Denial:
+    """An L7 denial from the engine's decision on `method` and `target`."""
+    bad = decision.condition is Condition.REQUEST_TARGET
+    path = decision.path or without_query(target)
+    protocols = admission.cell.protocols
+    return dataclasses.replace(
+        request_denial(admission, method, path),
+        error="invalid_request_target" if bad else "policy_denied",
+        status=400 if bad else 403,
+        detail=decision.reason or f"{method} {field(path)} not permitted by policy",
+        protocol=protocols[0] if len(protocols) == 1 else "",
+        policy=decision.rule,
+        reason=decision.reason,
+        condition=decision.condition.value,
+        nearest=decision.nearest,
+        proposable=not bad,
+    )
 
 
 class Peer:

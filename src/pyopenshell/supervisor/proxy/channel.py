@@ -26,6 +26,8 @@ class Channel(Protocol):
 
     reading: bool
     """False after `pause`."""
+    ended: bool
+    """The peer said that nothing more comes."""
     congested: bool
     """More unsent bytes than the high-water mark."""
 
@@ -63,6 +65,19 @@ class Route:
     admission: Admission
     tls: bool
     key: object
+
+
+class Upgrade(Protocol):
+    """A request to leave HTTP, under way: what the relay asks when the server says 101."""
+
+    def refusal(self, head: Head) -> str:
+        """Why this 101 is no yes; "" when it is."""
+
+    def response(self, head: Head, data: bytes) -> bytes:
+        """The 101 for the client; `data` begins with the head as it came."""
+
+    def switched(self, client: tuple[Channel, bytes], upstream: tuple[Channel, bytes]) -> None:
+        """The relay has ended; both channels, with what was read from them, are somebody else's now."""
 
 
 class Runtime(Protocol):

@@ -75,6 +75,18 @@ class Limits:
     pool_seconds: float = 30.0
     resolve_seconds: float = 30.0
     """Age after which a tunnel resolves and checks its destination again before dialling."""
+    message_text: int = 4 << 20
+    """Of a WebSocket text message; this and the next six: contract/sandbox.md 1.4 and 11."""
+    message_frame: int = 16 << 20
+    """Of a binary frame."""
+    message_fragments: int = 4096
+    message_idle_seconds: float = 30.0
+    message_seconds: float = 120.0
+    messages_active: int = 32
+    """Text messages that may be half-arrived at the same time, in the whole sandbox."""
+    messages_waiting: int = 64
+    close_seconds: float = 10.0
+    """For the server to answer a WebSocket client's close."""
     high_water: int = 262144
     low_water: int = 65536
 

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Protocol
 from pyopenshell.audit.text import field
 from pyopenshell.policy.decision import Condition, Decision
 from pyopenshell.supervisor.denial import Denial, http_response
-from pyopenshell.supervisor.proxy.admission import Admission, Admitter, Failure, Intent, Peer
+from pyopenshell.supervisor.proxy.admission import (
+    Admission,
+    Admitter,
+    Failure,
+    Intent,
+    Peer,
+    denied_request,
+    request_denial,
+)
 from pyopenshell.supervisor.proxy.authority import (
     LOCAL_HOST,
     AuthorityError,
@@ -28,6 +36,7 @@ from pyopenshell.supervisor.proxy.authority import (
     without_query,
 )
 from pyopenshell.supervisor.proxy.channel import Route
+from pyopenshell.supervisor.proxy.handshake import Handshake, HandshakeError
 from pyopenshell.supervisor.proxy.http1 import Framing, Head, rebuild
 from pyopenshell.supervisor.proxy.records import (
     ESTABLISHED,
@@ -67,6 +76,16 @@ class Desk(Protocol):
 
     def local(self, relay: Relay, head: Head, path: str) -> Handle | None:
         """Serve a `policy.local` request."""
+
+    def upgraded(
+        self,
+        admission: Admission,
+        scheme: str,
+        target: str,
+        client: tuple[Channel, bytes],
+        upstream: tuple[Channel, bytes],
+    ) -> None:
+        """Both ends speak WebSocket now; the bytes were read from them already."""
 
     def ask(self, caller: Caller, peer: Peer, intent: Intent) -> Handle:
         """Take an intent through admission and, where it is admitted, turn the connection into a tunnel."""
@@ -116,30 +135,41 @@ class _Judge:
         self, relay: Relay, scheme: str, admission: Admission, method: str, target: str, decision: Decision
     ) -> None:
         """An L7 denial from the engine's decision."""
-        bad = decision.condition is Condition.REQUEST_TARGET
-        path = decision.path or without_query(target)
-        denial = dataclasses.replace(
-            _l7(admission, method, path),
-            error="invalid_request_target" if bad else "policy_denied",
-            status=400 if bad else 403,
-            detail=decision.reason or f"{method} {field(path)} not permitted by policy",
-            policy=decision.rule,
-            reason=decision.reason,
-            condition=decision.condition.value,
-            nearest=decision.nearest,
-            proposable=not bad,
-        )
-        self._refuse_l7(relay, scheme, admission, denial)
+        self._refuse_l7(relay, scheme, admission, denied_request(admission, method, target, decision))
 
-    def deny_upgrade(self, relay: Relay, scheme: str, admission: Admission, head: Head, target: str) -> None:
-        """A protocol switch would leave the part of the connection that is inspected."""
+    def upgrade(
+        self, relay: Relay, scheme: str, admission: Admission, route: Route, head: Head, target: str, extra: str
+    ) -> None:
+        """A protocol switch. WebSocket is followed into its frames; anything else would leave what is inspected."""
+        inspected = admission.cell.inspected
+        try:
+            handshake = Handshake(head, inspected=inspected)
+        except HandshakeError as error:
+            self.deny_upgrade(relay, scheme, admission, head, target, str(error))
+            return
+        decision = admission.cell.decide("GET", target)
+        if not decision.allowed:
+            self.deny_request(relay, scheme, admission, "GET", target, decision)
+            return
+        path = decision.path or without_query(target)
+        who = actor(admission.identity) if self.word.startswith("FORWARD") else None
+        self.desk.record.emit(request_event(self.word, scheme, admission, "GET", path, decision, who))
+        self._flight = (route.admission, "GET", target)
+        sent = decision.target or target
+        line = f"GET {sent} HTTP/1.1\r\n{extra}".encode("ascii")
+        wire = handshake.request(line, head, drop=_HOST if extra else _NONE)
+        relay.forward(route, wire, _Upgrade(self, handshake, admission, scheme, target))
+
+    def deny_upgrade(
+        self, relay: Relay, scheme: str, admission: Admission, head: Head, target: str, reason: str
+    ) -> None:
+        """A protocol switch that cannot be inspected."""
         path = without_query(target)
         denial = dataclasses.replace(
-            _l7(admission, head.method, path),
+            request_denial(admission, head.method, path),
             error="unsupported_l7_protocol",
-            detail=f"Upgrade: {head.upgrade} cannot be inspected on this endpoint",
+            detail=f"Upgrade: {field(head.upgrade)} cannot be inspected on this endpoint: {reason}",
             condition="unsupported_protocol",
-            policy=admission.cell.decision.rule,
             proposable=False,
         )
         self._refuse_l7(relay, scheme, admission, denial, close=True)
@@ -147,12 +177,11 @@ class _Judge:
     def deny_reroute(self, relay: Relay, scheme: str, admission: Admission, head: Head, target: str) -> None:
         """A second path beside the one that is judged."""
         denial = dataclasses.replace(
-            _l7(admission, head.method, without_query(target)),
+            request_denial(admission, head.method, without_query(target)),
             error="invalid_request_target",
             status=400,
             detail=f"{head.reroute} names another path than the request line",
             condition=Condition.REQUEST_TARGET.value,
-            policy=admission.cell.decision.rule,
             proposable=False,
         )
         self._refuse_l7(relay, scheme, admission, denial)
@@ -192,22 +221,26 @@ class _Judge:
         return "" if decision.allowed else decision.reason or "request no longer permitted"
 
 
-def _l7(admission: Admission, method: str, path: str) -> Denial:
-    """The parts of an L7 denial that come from who asked whom for what."""
-    identity = admission.identity
-    return Denial(
-        layer="l7",
-        stage="l7",
-        host=admission.host,
-        port=admission.port,
-        detail="",
-        binary=identity.exe,
-        ancestors=identity.ancestors,
-        pid=identity.pid,
-        sha256=identity.sha256,
-        method=method,
-        path=path,
-    )
+class _Upgrade:
+    """A WebSocket handshake under way. Implements `channel.Upgrade`."""
+
+    __slots__ = ("_admission", "_handshake", "_judge", "_scheme", "_target")
+
+    def __init__(self, judge: _Judge, handshake: Handshake, admission: Admission, scheme: str, target: str) -> None:
+        self._judge = judge
+        self._handshake = handshake
+        self._admission = admission
+        self._scheme = scheme
+        self._target = target
+
+    def refusal(self, head: Head) -> str:
+        return self._handshake.refusal(head)
+
+    def response(self, head: Head, data: bytes) -> bytes:
+        return self._handshake.response(head, data)
+
+    def switched(self, client: tuple[Channel, bytes], upstream: tuple[Channel, bytes]) -> None:
+        self._judge.desk.upgraded(self._admission, self._scheme, self._target, client, upstream)
 
 
 class TunnelDoor(_Judge):
@@ -246,7 +279,7 @@ class TunnelDoor(_Judge):
                 return
             target = named
         if head.upgrade:
-            self.deny_upgrade(relay, self.scheme, admission, head, target)
+            self.upgrade(relay, self.scheme, admission, self._route, head, target, self._host_line(head))
             return
         if head.reroute:
             self.deny_reroute(relay, self.scheme, admission, head, target)
@@ -264,9 +297,13 @@ class TunnelDoor(_Judge):
         else:
             decision, event = known
         self.desk.record.emit(event)
-        # Without a Host the server would pick its own default site, which nobody judged.
-        extra = "" if head.host is not None else f"Host: {spelled(admission.host, admission.port, self.scheme)}\r\n"
-        self.send(relay, self._route, head, decision, target, extra)
+        self.send(relay, self._route, head, decision, target, self._host_line(head))
+
+    def _host_line(self, head: Head) -> str:
+        """Without a Host the server would pick its own default site, which nobody judged."""
+        if head.host is not None:
+            return ""
+        return f"Host: {spelled(self.admission.host, self.admission.port, self.scheme)}\r\n"
 
     def _remember(self, method: str, target: str, decision: Decision, event: HttpEvent) -> None:
         """Cells are immutable, so the same question has the same answer, and the same event, until the next reload."""
@@ -293,11 +330,10 @@ class TunnelDoor(_Judge):
         admission = self.admission
         path = without_query(head.target) if head.target[0] == "/" else ""
         denial = dataclasses.replace(
-            _l7(admission, head.method, path),
+            request_denial(admission, head.method, path),
             error="request_authority_mismatch",
             detail=f"request names another authority than its tunnel to {admission.host}:{admission.port}",
             condition="request_authority_mismatch",
-            policy=admission.cell.decision.rule,
             proposable=False,
         )
         self._refuse_l7(relay, self.scheme, admission, denial, close=True)
@@ -387,8 +423,9 @@ class ForwardDoor(_Judge):
     def _decide(self, relay: Relay, head: Head, admission: Admission, route: Route, target: str) -> None:
         if admission.cell.inspected:
             self.word = "FORWARD_L7"
+        extra = f"Host: {spelled(admission.host, admission.port, 'http')}\r\n{VIA}"
         if head.upgrade:
-            self.deny_upgrade(relay, "http", admission, head, target)
+            self.upgrade(relay, "http", admission, route, head, target, extra)
             return
         if head.reroute and admission.cell.inspected:
             self.deny_reroute(relay, "http", admission, head, target)
@@ -400,8 +437,7 @@ class ForwardDoor(_Judge):
         path = decision.path or without_query(target)
         who = actor(admission.identity)
         self.desk.record.emit(request_event(self.word, "http", admission, head.method, path, decision, who))
-        host = spelled(admission.host, admission.port, "http")
-        self.send(relay, route, head, decision, target, f"Host: {host}\r\n{VIA}")
+        self.send(relay, route, head, decision, target, extra)
 
     def _connect(self, relay: Relay, head: Head) -> None:
         if head.framing is not Framing.NONE or head.length >= 0:

@@ -27,6 +27,7 @@ from pyopenshell.supervisor.proxy.records import Recorder
 from pyopenshell.supervisor.proxy.relay import Relay
 from pyopenshell.supervisor.proxy.tls import UpstreamTrust
 from pyopenshell.supervisor.proxy.transport import Side, Tunnel
+from pyopenshell.supervisor.proxy.websocket import Assemblies, WebSocket
 from pyopenshell.supervisor.tasks import cancel, spawn
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Plane:
         self._upstreams: set[Side] = set()
         self._relays: set[Relay] = set()
         self._tunnels: dict[Tunnel, Admission] = {}
+        self._sockets: set[WebSocket] = set()
+        self.assemblies = Assemblies(self.limits.messages_active, self.limits.messages_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
         self._backoff = _BACKOFF_FIRST
         self._paused: Timer | None = None
@@ -69,7 +72,8 @@ class Plane:
     def __repr__(self) -> str:
         return (
             f"<plane {len(self._sides)} connections, {len(self._tunnels)} raw tunnels, "
-            f"{len(self._pool)} idle upstreams, policy generation {self.current.generation}>"
+            f"{len(self._sockets)} websockets, {len(self._pool)} idle upstreams, "
+            f"policy generation {self.current.generation}>"
         )
 
     # ------------------------------------------------------------------------------------------------------ running
@@ -93,6 +97,8 @@ class Plane:
             door = relay.door
             if isinstance(door, TunnelDoor | ForwardDoor):
                 door.policy_changed(relay)
+        for socket_ in list(self._sockets):
+            socket_.policy_changed()
         for tunnel, admission in list(self._tunnels.items()):
             reason = self._raw_refusal(admission)
             if reason:
@@ -113,6 +119,8 @@ class Plane:
             relay.abort()
         for tunnel in list(self._tunnels):
             tunnel.abort()
+        for socket_ in list(self._sockets):
+            socket_.abort()
         self._pool.clear()
         gone = [self._abort(side) for side in (*self._sides, *self._upstreams)]
         if gone:
@@ -258,6 +266,37 @@ class Plane:
         relay.start(data)
         channel.resume()
 
+    def upgraded(
+        self,
+        admission: Admission,
+        scheme: str,
+        target: str,
+        client: tuple[Channel, bytes],
+        upstream: tuple[Channel, bytes],
+    ) -> None:
+        """Follow an upgraded connection into its frames; where requests are not inspected, frames are not either."""
+        (to_client, from_client), (to_server, from_server) = client, upstream
+        inspected = admission.cell.inspected
+        renewed = self.admitter.renew(admission)
+        if isinstance(renewed, Denial) or renewed.cell.inspected is not inspected:
+            self.record.revoked(admission, "the policy changed during the handshake")
+            to_client.abort()
+            to_server.abort()
+            return
+        if not inspected:
+            assert isinstance(to_client, Side)
+            assert isinstance(to_server, Side)
+            if from_server:
+                to_client.write(from_server)
+            self._tunnel(to_client, to_server, renewed, from_client)
+            return
+        upgraded = WebSocket(self, admission, scheme, target, to_client, to_server)
+        self._sockets.add(upgraded)
+        upgraded.start(from_client, from_server)
+
+    def websocket_ended(self, socket: WebSocket) -> None:
+        self._sockets.discard(socket)
+
     # ------------------------------------------------------------------------------------------------ desk of callers
 
     def ask(self, caller: Caller, peer: Peer, intent: Intent) -> asyncio.Task[None]:
@@ -308,8 +347,11 @@ class Plane:
         self.record.connected(renewed)
         client, rest = caller.established()
         assert isinstance(client, Side)
+        self._tunnel(client, upstream, renewed, rest)
+
+    def _tunnel(self, client: Side, upstream: Side, admission: Admission, rest: bytes) -> None:
         tunnel = Tunnel(client, upstream, self._tunnel_closed)
-        self._tunnels[tunnel] = renewed
+        self._tunnels[tunnel] = admission
         tunnel.start(rest)
 
     def _tunnel_closed(self, tunnel: Tunnel) -> None:

@@ -210,8 +210,8 @@ class Recorder:
         host, port = admission.host, admission.port
         self.emit(NetworkEvent("CLOSE", Severity.INFO, host=host, port=port, message=message))
 
-    def revoked(self, admission: Admission, reason: str) -> None:
-        """A live connection lost its grant."""
+    def revoked(self, admission: Admission, reason: str, denial_id: str = "") -> None:
+        """A live connection lost its grant. `denial_id` is what its client was told, where it could be told."""
         self.emit(
             NetworkEvent(
                 "CLOSE",
@@ -223,5 +223,6 @@ class Recorder:
                 policy=admission.cell.decision.rule,
                 engine="opa",
                 reason=f"grant revoked by policy reload: {reason}",
+                denial_id=denial_id,
             )
         )

@@ -25,7 +25,7 @@ from pyopenshell.supervisor.proxy.records import error_response
 
 if TYPE_CHECKING:
     from pyopenshell.supervisor.denial import Denial
-    from pyopenshell.supervisor.proxy.channel import Channel, Door, Route, Runtime, Timer
+    from pyopenshell.supervisor.proxy.channel import Channel, Door, Route, Runtime, Timer, Upgrade
 
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _REPLAYABLE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -55,6 +55,7 @@ class Relay:
         "_route",
         "_runtime",
         "_timer",
+        "_upgrade",
         "_upstream",
         "_upstream_buffer",
         "buffer",
@@ -107,6 +108,8 @@ class Relay:
         self._last = False
         self._reused = False
         self._replay = b""
+        self._upgrade: Upgrade | None = None
+        """The request under way asks to leave HTTP."""
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "busy" if self.busy else "idle"
@@ -236,8 +239,9 @@ class Relay:
         head = self.head
         return head.framing is not Framing.NONE and (head.expect or head.length > self._runtime.limits.drain_bytes)
 
-    def forward(self, route: Route, wire: bytes) -> None:
+    def forward(self, route: Route, wire: bytes, upgrade: Upgrade | None = None) -> None:
         """Send the request under way: `wire` is its head, the body follows as it arrives."""
+        self._upgrade = upgrade
         head = self.head
         out = wire
         if head.framing is not Framing.NONE:
@@ -512,6 +516,9 @@ class Relay:
                 return
             if head.status >= 200:
                 break
+            if head.status == 101 and self._upgrade is not None:
+                self._switch(self._upgrade, head, data, end + 4)
+                return
             self._interim += 1
             if head.status == 101 or self._interim > _MAX_INTERIM:
                 self._fail("upstream sent an interim response that nobody asked for")
@@ -521,6 +528,19 @@ class Relay:
             data = data[end + 4 :]
         self._upstream_buffer = b""
         self._begin_response(head, data, end + 4)
+
+    def _switch(self, upgrade: Upgrade, head: Head, data: bytes, at: int) -> None:
+        """The server agrees to leave HTTP. Until this is verified, nothing passes unparsed in either direction."""
+        problem = upgrade.refusal(head)
+        upstream = self._upstream
+        if problem or upstream is None:
+            self._fail(f"upstream sent an unacceptable response: {problem}")
+            return
+        early, self.buffer = self.buffer, b""
+        self._upstream = None
+        self._end()
+        self.client.write(upgrade.response(head, data))
+        upgrade.switched((self.client, early), (upstream, data[at:]))
 
     def _begin_response(self, head: Head, data: bytes, at: int) -> None:
         framing = head.framing
