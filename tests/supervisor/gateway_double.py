@@ -6,6 +6,7 @@ It keeps no rules of its own: a test says what it answers, and waits for what it
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -25,13 +26,15 @@ Answer = Callable[[Any], Awaitable[Any]]
 class Session:
     """One ConnectSupervisor stream: what came (`received`), and a way to push."""
 
-    def __init__(self, hello: pb.SupervisorHello) -> None:
+    def __init__(self, hello: pb.SupervisorHello, gateway: Gateway) -> None:
         self.hello = hello
+        self._gateway = gateway
         self.received: asyncio.Queue[pb.SupervisorMessage] = asyncio.Queue()
         self.outgoing: asyncio.Queue[pb.GatewayMessage | None] = asyncio.Queue()
         self.ended = asyncio.Event()
 
     def push(self, snapshot: sandbox_pb2.SandboxConfigSnapshot, update_id: str = "u") -> None:
+        self._gateway.pushed.append(snapshot.version)
         update = pb.ConfigUpdate(update_id=update_id, sandbox_config=snapshot)
         self.outgoing.put_nowait(pb.GatewayMessage(config_update=update))
 
@@ -56,6 +59,9 @@ class Gateway:
         self.calls: dict[str, asyncio.Queue[Any]] = {}
         self.tokens: list[str] = []
         self.answers: dict[str, Answer] = {}
+        self.limits = ours.GetLeasesResponse()
+        """What GetLeases says, with the version of each push in its turn."""
+        self.pushed: deque[int] = deque()
         self.watchers: set[asyncio.Queue[ours.ProposalState]] = set()
         self.watching = asyncio.Event()
         self.port = 0
@@ -155,6 +161,10 @@ class Gateway:
     async def _reply(self, method: service.Method, request: Any) -> Any:
         answer = self.answers.get(method.name)
         reply = await answer(request) if answer else method.response()
+        if method.name == "GetLeases" and not answer:
+            if self.pushed:
+                self.limits.policy_version = self.pushed.popleft()
+            reply = self.limits
         # Recorded after the answer was made: a test that received it may rely on both.
         self.queue(method.name).put_nowait(request)
         return reply
@@ -174,12 +184,13 @@ class Gateway:
     async def _connect(self, requests: AsyncIterator[pb.SupervisorMessage], context: Any) -> AsyncIterator[Any]:
         self._note(context)
         first = await anext(requests)
-        session = Session(first.hello)
+        session = Session(first.hello, self)
         accepted = pb.SessionAccepted(session_id="s", config_push_enabled=True)
         accepted.heartbeat_interval.FromMilliseconds(int(self.heartbeat * 1000))
         if self.bootstrap is not None:
             accepted.bootstrap.update_id = "bootstrap"
             accepted.bootstrap.sandbox_config.CopyFrom(self.bootstrap)
+            self.pushed.append(self.bootstrap.version)
         yield pb.GatewayMessage(session_accepted=accepted)
         self.sessions.put_nowait(session)
 

@@ -82,3 +82,15 @@ def _spell(char: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def spoken(seconds: float) -> str:
+    """A length of time as people write it: `1h30m`, `2d`, `45s`; below a second `250ms`. Never negative."""
+    if seconds < 1:
+        return f"{max(int(seconds * 1000), 0)}ms"
+    whole, parts = int(seconds), []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        count, whole = divmod(whole, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)

@@ -5,9 +5,11 @@ Pure: values in, lines out. Every text an agent may have written goes through `v
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pyopenshell.audit.text import spoken
 from pyopenshell.cli.output import stamp
 from pyopenshell.client.values import Chunk, Observed, Review
 from pyopenshell.client.visible import visible, visible_lines
@@ -72,6 +74,10 @@ def _review(chunk: Chunk, review: Review) -> Iterator[str]:
         yield f"  Decided by: {visible(review.decided_by)}"
     if review.superseded_by:
         yield f"  Superseded by: {visible(review.superseded_by)}"
+    if review.lease is not None:
+        left = spoken(int((review.lease.expires - datetime.datetime.now(datetime.UTC)).total_seconds()))
+        given = spoken(review.lease.duration.total_seconds())
+        yield f"  Ends: in {left} ({stamp(review.lease.expires)} UTC; approved for {given})"
 
 
 def newly_permits(review: Review) -> Iterator[str]:

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
 
 import click
 
 from pyopenshell.cli.app import App
+from pyopenshell.cli.durations import duration
 from pyopenshell.cli.framework import Command, argument_name, output_option
 from pyopenshell.cli.output import emit, plain, say
 from pyopenshell.client import visible
 from pyopenshell.client.values import LogLine
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def duration(text: str) -> datetime.timedelta:
-    """`30s`, `5m`, `1h`, `2d`. Raises UsageError."""
-    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if not found:
-        raise click.UsageError(f"invalid duration '{text}': expected a number and one of s, m, h, d (for example 5m)")
-    return datetime.timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
 def render(line: LogLine) -> str:

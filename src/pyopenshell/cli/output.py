@@ -36,9 +36,11 @@ def stamp(moment: datetime.datetime | None) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` as what JSON and YAML can say: dataclasses as mappings, times as ISO 8601 with Z."""
+    """`value` as what JSON and YAML can say: dataclasses as mappings, times as ISO 8601 with Z, spans in seconds."""
     if isinstance(value, datetime.datetime):
         return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyopenshell.audit.text import spoken
 from pyopenshell.cli.app import App, CliError
+from pyopenshell.cli.durations import duration
 from pyopenshell.cli.framework import Group, argument_name, output_option
 from pyopenshell.cli.output import emit, mark, plain, say, stamp
 from pyopenshell.client import visible
@@ -152,10 +154,19 @@ def _json_line(value: Any) -> None:
     metavar="HEX",
     help="Only if the proposal still is the one you saw: the `Candidate:` value of `rule get`.",
 )
+@click.option(
+    "--for",
+    "limit",
+    default="",
+    metavar="DURATION",
+    help="Approve for so long only (30s, 10m, 2h, 7d); then the policy is as before. Again on an approval that is "
+    "limited already: a new limit from now.",
+)
 @output_option
 @click.pass_obj
-async def approve(app: App, targets: tuple[str, ...], chunk_id: str, candidate: str, output: str) -> None:
+async def approve(app: App, targets: tuple[str, ...], chunk_id: str, candidate: str, limit: str, output: str) -> None:
     target = split_targets(targets, chunk_id)
+    expires = duration(limit) if limit else None
     async with app.connect() as gateway:
         sandbox, chunk = await chosen(app, gateway, target)
         if candidate and not chunk.candidate_hash.startswith(candidate.lower()):
@@ -163,11 +174,13 @@ async def approve(app: App, targets: tuple[str, ...], chunk_id: str, candidate: 
                 f"the proposal changed: its candidate is now {chunk.candidate_hash[:12] or '(none)'}; "
                 "look at it again with: openshell rule get"
             )
-        version, digest = await gateway.approve(sandbox, chunk.id, chunk.review_token)
+        version, digest = await gateway.approve(sandbox, chunk.id, chunk.review_token, expires=expires)
     if output != "table":
-        emit({"chunk_id": chunk.id, "policy_hash": digest, "policy_version": version, "status": "approved"}, output)
+        answer = {"chunk_id": chunk.id, "policy_hash": digest, "policy_version": version, "status": "approved"}
+        emit(answer | ({"approved_for_seconds": int(expires.total_seconds())} if expires else {}), output)
         return
-    mark("OK", f"Chunk approved. Policy version: {version}, hash: {digest[:12]}")
+    how = f" for {spoken(expires.total_seconds())}" if expires else ""
+    mark("OK", f"Chunk approved{how}. Policy version: {version}, hash: {digest[:12]}")
 
 
 @command.command("reject", help="Reject one proposal, or revoke an approved one. The reason reaches the agent.")

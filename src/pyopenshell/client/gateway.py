@@ -354,8 +354,20 @@ class Gateway:
         async for event in self._transport.stream(REVIEW, "WatchInbox", request, review_api.InboxEvent):
             yield mapping.inbox_event(event)
 
-    async def approve(self, sandbox: str, chunk_id: str, review_token: str) -> tuple[int, str]:
-        """Policy version and hash that contain the rule. The token is that of the chunk the person saw."""
+    async def approve(
+        self, sandbox: str, chunk_id: str, review_token: str, *, expires: datetime.timedelta | None = None
+    ) -> tuple[int, str]:
+        """Policy version and hash that contain the rule. The token is that of the chunk the person saw.
+
+        With `expires` the approval ends by itself after so long; one that is limited already gets the new limit.
+        """
+        if expires is not None:
+            limited = review_api.ApproveChunkRequest(
+                workspace_scope=self._scope, sandbox=sandbox, chunk_id=chunk_id, review_token=review_token
+            )
+            limited.lease.FromTimedelta(expires)
+            said = await self._transport.call(REVIEW, "ApproveChunk", limited, review_api.ApproveChunkResponse)
+            return said.policy_version, said.policy_hash
         request = api.ApproveDraftChunkRequest(
             workspace_scope=self._scope, sandbox=sandbox, chunk_id=chunk_id, review_token=review_token
         )

@@ -102,7 +102,14 @@ def review(message: review_api.ChunkReview) -> values.Review:
         proven=message.proven,
         decided_by=message.decided_by,
         superseded_by=message.superseded_by,
+        lease=lease(message.lease) if message.HasField("lease") else None,
     )
+
+
+def lease(message: review_api.Lease) -> values.Lease | None:
+    expires = time(message, "expires_time")
+    given = datetime.timedelta(milliseconds=message.duration.ToMilliseconds())
+    return values.Lease(given, expires) if expires is not None else None
 
 
 def observed(message: review_api.ObservedDenial) -> values.Observed:

@@ -85,8 +85,16 @@ class Region:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Lease:
+    """An approval that ends by itself, at `expires`."""
+
+    duration: datetime.timedelta
+    expires: Time
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Review:
-    """The proof and authorship of one chunk."""
+    """The proof and authorship of one chunk. `lease` is set while its approval stands for a limited time."""
 
     chunk_id: str
     mode: str
@@ -94,6 +102,7 @@ class Review:
     proven: bool
     decided_by: str
     superseded_by: str
+    lease: Lease | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from pyopenshell.gateway.sessions import Sessions
 from pyopenshell.gateway.settings import Settings
 from pyopenshell.gateway.snapshots import Snapshots
 from pyopenshell.gateway.store import Store
+from pyopenshell.gateway.tasks import Tasks
 from pyopenshell.gateway.tokens import Tokens
 from pyopenshell.gateway.trail import Trail
 from pyopenshell.gateway.workspaces import Workspaces
@@ -85,6 +86,7 @@ class Gateway:
             configuration.connect_to,
             clock,
         )
+        self._tasks = Tasks()
         self._server = Server(Gate(self.tokens, self.sandboxes.epoch_of), self._servicers())
 
     def __repr__(self) -> str:
@@ -104,6 +106,7 @@ class Gateway:
         self.port = self._bind()
         await self.sandboxes.load()
         await self._server.start()
+        self._tasks.spawn(self.inbox.leases.run(self.inbox.refresh), "leases")
         await self.sandboxes.take_up()
         register(
             self.configuration.paths.config,
@@ -120,6 +123,7 @@ class Gateway:
         self.sessions.close_all()
         await self._server.stop(_STOP_GRACE)
         await self.sandboxes.close()
+        await self._tasks.close()
         await self.logs.flushed()
         await self.store.close()
 

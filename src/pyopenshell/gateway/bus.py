@@ -11,6 +11,7 @@ Topics and payloads:
     inbox                   pyopenshell.v1.InboxEvent
     sandbox:<sandbox id>    None: the stored sandbox changed, or openshell.v1.DraftPolicyUpdate
     logs:<sandbox id>       None: there are new lines in the store
+    leases                  None: an approval was given a limit, or one may be over
 """
 
 from __future__ import annotations

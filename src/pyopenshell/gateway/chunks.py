@@ -21,6 +21,7 @@ from pyopenshell.policy.model import Policy, Rule
 from pyopenshell.proof.notes import security_notes
 from pyopenshell.wire import policy_map
 from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2, sandbox_pb2
+from pyopenshell.wire.wellknown import Duration
 
 MAX_TARGETS: Final = 1024
 """(host, port, binary) combinations remembered per chunk; a proposal with more is refused."""
@@ -67,6 +68,8 @@ class Chunk:
     policy_version: int
     policy_hash: str
     applied_order: int
+    lease_ms: int | None
+    expires_ms: int | None
 
     @property
     def proposed(self) -> Rule:
@@ -198,6 +201,13 @@ def draft_version(tx: sa.Connection, sandbox_id: str) -> int:
     return tx.scalar(sa.select(sandboxes.c.draft_version).where(sandboxes.c.id == sandbox_id)) or 0
 
 
+def leased(tx: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Sequence[Chunk]:
+    """Approvals that end by themselves, the next to end first."""
+    query = sa.select(draft_chunks).where(draft_chunks.c.expires_ms.is_not(None), *conditions)
+    query = query.order_by(draft_chunks.c.expires_ms, draft_chunks.c.seq)
+    return [Chunk(**row._mapping) for row in tx.execute(query)]
+
+
 def next_order(tx: sa.Connection, sandbox_id: str) -> int:
     """The place of an approval among all approvals of the sandbox, 1 for the first."""
     query = sa.select(sa.func.max(draft_chunks.c.applied_order)).where(draft_chunks.c.sandbox_id == sandbox_id)
@@ -320,7 +330,15 @@ def to_review(chunk: Chunk) -> pyopenshell_pb2.ChunkReview:
     review = pyopenshell_pb2.ChunkReview.FromString(chunk.review)
     review.chunk_id, review.analysis_mode = chunk.id, chunk.mode
     review.decided_by, review.superseded_by = chunk.decided_by, chunk.superseded_by
+    if chunk.expires_ms is not None:
+        review.lease.CopyFrom(lease(chunk.lease_ms, chunk.expires_ms))
     return review
+
+
+def lease(milliseconds: int | None, expires_ms: int) -> pyopenshell_pb2.Lease:
+    given = milliseconds or 0
+    duration = Duration(seconds=given // 1000, nanos=given % 1000 * 1_000_000)
+    return pyopenshell_pb2.Lease(duration=duration, expires_time=to_timestamp(expires_ms))
 
 
 def to_state(chunk: Chunk) -> pyopenshell_pb2.ProposalState:
@@ -337,6 +355,7 @@ def to_state(chunk: Chunk) -> pyopenshell_pb2.ProposalState:
         candidate_effective_policy_hash=chunk.candidate_hash,
         policy_version=chunk.policy_version if chunk.status == "approved" else 0,
         summary=summary(chunk.proposed),
+        lease=lease(chunk.lease_ms, chunk.expires_ms) if chunk.expires_ms is not None else None,
     )
 
 

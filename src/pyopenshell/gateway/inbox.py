@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import sqlalchemy as sa
 
-from pyopenshell.gateway import chunks, evaluation, observed, submission
+from pyopenshell.gateway import chunks, evaluation, leases, observed, submission
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.chunks import Chunk, Event
 from pyopenshell.gateway.clock import Clock, system_clock, to_timestamp
@@ -34,6 +34,7 @@ from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2, sandbox_pb2
 GLOBAL_ACTIVE: Final = (
     "cannot approve rules while a global policy is active; delete the global policy to manage per-sandbox rules"
 )
+NOT_AS_REVIEWED: Final = "review token does not match the fetched proposal; refetch and review again"
 GLOBAL_MANAGED: Final = "policy is managed globally; delete global policy before sandbox policy update"
 REFRESHED_PER_DECISION: Final = 32
 """Pending chunks judged anew after each change of a policy (contract/gateway.md 4.3)."""
@@ -73,6 +74,7 @@ class Inbox:
         self._store, self._bus, self._revisions, self._clock = store, bus, revisions, clock
         self._ledger = Ledger(store, bus, revisions, Trail(store, bus, clock), clock)
         self._submissions = Submissions(self._ledger, settings, limits or Limits())
+        self.leases = leases.Leases(store, bus, revisions, self._ledger, clock)
         revisions.failed = self._load_failed
 
     # ---- the sandbox's side ---------------------------------------------------------------------------------------
@@ -194,23 +196,25 @@ class Inbox:
 
     # ---- decisions ------------------------------------------------------------------------------------------------
 
-    async def approve(self, sandbox_id: str, chunk_id: str, review_token: str, actor: str) -> Applied:
-        """Merge one proposal exactly as it was reviewed. Raises GatewayError NOT_FOUND or FAILED_PRECONDITION.
+    async def approve(
+        self, sandbox_id: str, chunk_id: str, review_token: str, actor: str, *, lease_ms: int | None = None
+    ) -> Applied:
+        """Merge one proposal exactly as it was reviewed, for ever or for `lease_ms`. A limited approval that stands
+        can be given another limit. Raises GatewayError NOT_FOUND or FAILED_PRECONDITION.
 
         A stale evaluation is refreshed and stored although the call fails, so that the next look shows the truth.
         """
 
         def decide(tx: sa.Connection) -> Applied | GatewayError:
             chunk = chunks.get(tx, sandbox_id, chunk_id)
+            if lease_ms is not None and chunk.expires_ms is not None:
+                return self._renew(tx, chunk, review_token, lease_ms, actor)
             _expect(chunk, "pending", "rejected")
             on = self._ledger.ground(tx, sandbox_id)
             if on.everywhere is not None:
                 raise precondition(GLOBAL_ACTIVE, "GLOBAL_POLICY_ACTIVE")
             if review_token != chunk.review_token:
-                raise precondition(
-                    "review token does not match the fetched proposal; refetch and review again",
-                    "REVIEW_TOKEN_MISMATCH",
-                )
+                raise precondition(NOT_AS_REVIEWED, "REVIEW_TOKEN_MISMATCH")
             made = self._ledger.candidate(on, chunk)
             if made.token != chunk.review_token or made.merged is None:
                 # Stored, then refused: the reviewer must get to see what has become of the proposal.
@@ -218,7 +222,9 @@ class Inbox:
                 self._ledger.evaluated(tx, chunk, done)
                 return _stale(done.candidate)
             revision = self._revisions.append(tx, sandbox_id, made.merged, origin="approve", author=actor)
-            self._ledger.approve(tx, chunk, on.base, made.merged, revision, actor)
+            self._ledger.approve(tx, chunk, on.base, made.merged, revision, actor, lease_ms=lease_ms)
+            if lease_ms is not None:
+                self.leases.given()
             return Applied(revision.version, revision.hash)
 
         applied = await self._decide(decide)
@@ -338,6 +344,7 @@ class Inbox:
         reached stays stale; approving it is refused until it was judged anew and looked at again.
         """
         until = self._clock() + REFRESH_MILLISECONDS
+        await self._store.run(lambda tx: self.leases.settle(tx, sandbox_id))
 
         def one(tx: sa.Connection) -> bool:
             on = self._ledger.ground(tx, sandbox_id)
@@ -381,6 +388,18 @@ class Inbox:
             told.CopyFrom(event)
             told.observed.CopyFrom(denial)
             self._store.after_commit(lambda told=told: self._bus.publish("inbox", told))  # type: ignore[misc]
+
+    def _renew(
+        self, tx: sa.Connection, chunk: Chunk, review_token: str, lease_ms: int, actor: str
+    ) -> Applied | GatewayError:
+        if review_token != chunk.review_token:
+            raise precondition(NOT_AS_REVIEWED, "REVIEW_TOKEN_MISMATCH")
+        self._ledger.renew(tx, chunk, lease_ms, actor)
+        self.leases.given()
+        self._store.after_commit(lambda: self._bus.publish(f"config:{chunk.sandbox_id}"))
+        latest = self._revisions.latest(tx, chunk.sandbox_id)
+        assert latest is not None  # an approval made one
+        return Applied(latest.version, latest.hash)
 
     def _require_own_policy(self, tx: sa.Connection) -> None:
         if self._revisions.global_policy(tx) is not None:

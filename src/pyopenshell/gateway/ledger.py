@@ -7,11 +7,13 @@ everything that others must hear is published after the commit.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Final
 
 import sqlalchemy as sa
 
-from pyopenshell.audit.events import ConfigEvent
+from pyopenshell.audit.events import ConfigEvent, Severity
+from pyopenshell.audit.text import spoken
 from pyopenshell.gateway import chunks, evaluation
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.chunks import Chunk
@@ -28,6 +30,8 @@ from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2
 
 KEPT_EVENTS: Final = 5000
 """History entries per sandbox."""
+LEASE_ACTOR: Final = "gateway:lease"
+"""Recorded as the one who ended an approval whose time was up."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,8 +84,12 @@ class Ledger:
         revision: Revision,
         actor: str,
         auto: tuple[tuple[str, str], ...] = (),
+        lease_ms: int | None = None,
     ) -> Chunk:
-        """Pending or rejected -> approved. `revision` already holds the result; `auto` marks a machine's decision."""
+        """Pending or rejected -> approved. `revision` already holds the result; `auto` marks a machine's decision.
+
+        `lease_ms` limits the approval from now on; the caller sees to it that it ends.
+        """
         now = self.clock()
         before_hash = chunks.keep_body(tx, chunk.sandbox_id, before)
         after_hash = chunks.keep_body(tx, chunk.sandbox_id, after)
@@ -100,14 +108,18 @@ class Ledger:
             policy_version=revision.version,
             policy_hash=revision.hash,
             applied_order=chunks.next_order(tx, chunk.sandbox_id),
+            lease_ms=lease_ms,
+            expires_ms=now + lease_ms if lease_ms is not None else None,
         )
         what = describe_rule(chunk.rule_name, chunk.proposed)
-        self._history(tx, chunk, "approved", actor, f"Rule '{chunk.rule_name}' approved by {actor}")
+        limit = f" for {spoken(lease_ms / 1000)}" if lease_ms is not None else ""
+        self._history(tx, chunk, "approved", actor, f"Rule '{chunk.rule_name}' approved by {actor}{limit}")
         if auto:
             text = f"auto-approved: no new prover findings (source={chunk.mode}) — chunk {chunk.id}: add-rule {what}"
         else:
             text = f"gateway approved draft chunk {chunk.id}: add-rule {what}"
-        self.audit(tx, chunk.sandbox_id, "APPROVED", text, revision, auto)
+        fields = auto if lease_ms is None else (*auto, ("lease", spoken(lease_ms / 1000)))
+        self.audit(tx, chunk.sandbox_id, "APPROVED", text, revision, fields)
         self.changed(tx, chunk)
         return chunk
 
@@ -133,22 +145,38 @@ class Ledger:
         self.changed(tx, chunk)
         return chunk
 
-    def withdraw(self, tx: sa.Connection, chunk: Chunk, actor: str, *, status: str, reason: str = "") -> Applied:
+    def renew(self, tx: sa.Connection, chunk: Chunk, lease_ms: int, actor: str) -> Chunk:
+        """A limited approval gets a new limit from now on."""
+        chunk = chunks.update(tx, chunk, lease_ms=lease_ms, expires_ms=self.clock() + lease_ms)
+        limit = spoken(lease_ms / 1000)
+        self._history(tx, chunk, "renewed", actor, f"Rule '{chunk.rule_name}' renewed by {actor} for {limit}")
+        text = f"gateway renewed draft chunk {chunk.id}: rule '{chunk.rule_name}'"
+        self.audit(tx, chunk.sandbox_id, "RENEWED", text, fields=(("lease", limit),))
+        self.changed(tx, chunk)
+        return chunk
+
+    def unlimited(self, tx: sa.Connection, chunk: Chunk, text: str) -> Chunk:
+        """The limit of an approval means nothing any more, because the rule was changed by others; say so loudly."""
+        chunk = chunks.update(tx, chunk, lease_ms=None, expires_ms=None)
+        self._history(tx, chunk, "unlimited", LEASE_ACTOR, text)
+        self.audit(tx, chunk.sandbox_id, "LEASE_VOID", f"draft chunk {chunk.id}: {text}", severity=Severity.MEDIUM)
+        self.changed(tx, chunk)
+        return chunk
+
+    def withdraw(
+        self, tx: sa.Connection, chunk: Chunk, actor: str, *, status: str, reason: str = "", expired: bool = False
+    ) -> Applied:
         """Approved -> pending (undo) or rejected: the policy becomes what it would be without this approval.
 
-        Raises GatewayError FAILED_PRECONDITION when another change stands in between.
+        `expired` says that its time was up. Raises GatewayError FAILED_PRECONDITION, having written nothing, when
+        another change stands in between.
         """
         sandbox_id = chunk.sandbox_id
         now = self.revisions.base(tx, sandbox_id)
-        later = chunks.select(
-            tx,
-            draft_chunks.c.sandbox_id == sandbox_id,
-            draft_chunks.c.status == "approved",
-            draft_chunks.c.applied_order > chunk.applied_order,
-        )[::-1]
-        steps = [self._step(tx, other) for other in later]
+        later = approvals(tx, sandbox_id, after=chunk.applied_order)
+        steps = [step(tx, other) for other in later]
         try:
-            reverted = revert(now, self._step(tx, chunk), steps)
+            reverted = revert(now, step(tx, chunk), steps)
         except InexactError as error:
             rules = ", ".join(f"'{key}'" for key in error.keys)
             raise precondition(
@@ -164,9 +192,10 @@ class Ledger:
                     before_hash=chunks.keep_body(tx, sandbox_id, new.before),
                     after_hash=chunks.keep_body(tx, sandbox_id, new.after),
                 )
-        origin = "undo" if status == "pending" else "reject"
+        origin = "lease" if expired else "undo" if status == "pending" else "reject"
         revision = self.revisions.append(tx, sandbox_id, reverted.policy, origin=origin, author=actor)
-        verb = "undone" if status == "pending" else "rejected"
+        verb = "expired" if expired else "undone" if status == "pending" else "rejected"
+        given = chunk.lease_ms
         before_hash, after_hash = chunk.after_hash, chunk.before_hash
         chunk = chunks.update(
             tx,
@@ -175,12 +204,14 @@ class Ledger:
             decided_ms=None if status == "pending" else self.clock(),
             decided_by="" if status == "pending" else actor,
             rejection_reason=reason,
-            rejected_as="" if status == "pending" else "person",
+            rejected_as="expired" if expired else "" if status == "pending" else "person",
             before_hash="",
             after_hash="",
             policy_version=0,
             policy_hash="",
             applied_order=0,
+            lease_ms=None,
+            expires_ms=None,
         )
         chunks.prune_bodies(tx, sandbox_id)
         chunks.record(
@@ -189,14 +220,21 @@ class Ledger:
             self.clock(),
             verb,
             actor,
-            f"Rule '{chunk.rule_name}' {verb} by {actor}: approval taken back",
+            f"Rule '{chunk.rule_name}' expired: the approval was for {spoken((given or 0) / 1000)}"
+            if expired
+            else f"Rule '{chunk.rule_name}' {verb} by {actor}: approval taken back",
             reason=reason,
             before_hash=before_hash,
             after_hash=after_hash,
             policy_version=revision.version,
         )
         what = describe_rule(chunk.rule_name, chunk.proposed)
-        self.audit(tx, sandbox_id, "REMOVED", f"gateway removed draft chunk {chunk.id}: remove-rule {what}", revision)
+        if expired:
+            text = f"gateway ended draft chunk {chunk.id}: remove-rule {what}"
+            self.audit(tx, sandbox_id, "EXPIRED", text, revision, (("lease", spoken((given or 0) / 1000)),))
+        else:
+            text = f"gateway removed draft chunk {chunk.id}: remove-rule {what}"
+            self.audit(tx, sandbox_id, "REMOVED", text, revision)
         self.changed(tx, chunk)
         return Applied(revision.version, revision.hash)
 
@@ -226,18 +264,11 @@ class Ledger:
         text: str,
         revision: Revision | None = None,
         fields: tuple[tuple[str, str], ...] = (),
+        severity: Severity = Severity.INFO,
     ) -> None:
         if revision is not None:
             fields += (("policy_version", f"v{revision.version}"), ("policy_hash", revision.hash))
-        self.trail.record(tx, sandbox_id, ConfigEvent(state, text, fields=fields))
-
-    def _step(self, tx: sa.Connection, chunk: Chunk) -> Step:
-        return Step(
-            chunk.rule_name,
-            chunk.proposed,
-            chunks.body(tx, chunk.sandbox_id, chunk.before_hash),
-            chunks.body(tx, chunk.sandbox_id, chunk.after_hash),
-        )
+        self.trail.record(tx, sandbox_id, ConfigEvent(state, text, severity, fields=fields))
 
     def _history(self, tx: sa.Connection, chunk: Chunk, kind: str, actor: str, text: str, reason: str = "") -> None:
         chunks.record(
@@ -282,6 +313,29 @@ class Ledger:
         if row is None:
             raise GatewayError("NOT_FOUND", "sandbox not found")
         return pyopenshell_pb2.InboxEvent(sandbox_id=sandbox_id, sandbox_name=row.name, workspace=row.workspace)
+
+
+def approvals(tx: sa.Connection, sandbox_id: str, *, after: int = 0) -> Sequence[Chunk]:
+    """Approvals that stand, in the order in which they were given; `after` is an `applied_order`."""
+    return sorted(
+        chunks.select(
+            tx,
+            draft_chunks.c.sandbox_id == sandbox_id,
+            draft_chunks.c.status == "approved",
+            draft_chunks.c.applied_order > after,
+        ),
+        key=lambda chunk: chunk.applied_order,
+    )
+
+
+def step(tx: sa.Connection, chunk: Chunk) -> Step:
+    """What an approval changed."""
+    return Step(
+        chunk.rule_name,
+        chunk.proposed,
+        chunks.body(tx, chunk.sandbox_id, chunk.before_hash),
+        chunks.body(tx, chunk.sandbox_id, chunk.after_hash),
+    )
 
 
 def describe_rule(rule_name: str, rule: Rule) -> str:

@@ -197,7 +197,7 @@ class Revisions:
         self.latest(tx, sandbox_id)
         row = tx.execute(
             sa.select(policies)
-            .where(policies.c.scope == sandbox_id, policies.c.origin != "auto")
+            .where(policies.c.scope == sandbox_id, policies.c.origin.not_in(("auto", "lease")))
             .order_by(policies.c.version.desc())
             .limit(1)
         ).first()
@@ -215,7 +215,7 @@ class Revisions:
     ) -> Revision:
         """A new revision, announced after the commit; or the newest one when it is the same policy already.
 
-        `origin` is set, merge, sync, approve, auto, undo or reject. Raises GatewayError for a policy that is too big.
+        `origin` is set, merge, sync, approve, auto, undo, reject or lease. Raises GatewayError for one that is too big.
         """
         latest = self.latest(tx, sandbox_id)
         provenance = dict(provenance or {})

@@ -328,7 +328,7 @@ class Sandboxes:
             if live.desired != "running":
                 raise precondition("sandbox is being deleted")
             record = await self.by_id(sandbox_id)
-            config = await self._snapshots.sandbox_config(sandbox_id)
+            config = await self._snapshots.start_config(sandbox_id)
             workload = Workload(
                 sandbox_id=sandbox_id,
                 name=record.name,

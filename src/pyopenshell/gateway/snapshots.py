@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from pyopenshell.gateway import leases
 from pyopenshell.gateway.errors import not_found
 from pyopenshell.gateway.revisions import Revisions, encode, hash_of
 from pyopenshell.gateway.settings import Setting, Settings, effective_to_proto
@@ -31,6 +33,25 @@ class Snapshots:
     async def sandbox_config(self, sandbox_id: str) -> sandbox_pb2.SandboxConfigSnapshot:
         """The snapshot to push. Raises GatewayError NOT_FOUND."""
         return await self._store.run(lambda tx: self.read(tx, sandbox_id))
+
+    async def start_config(self, sandbox_id: str) -> sandbox_pb2.SandboxConfigSnapshot:
+        """What a sandbox is started with, before its supervisor has spoken to this gateway. Raises GatewayError.
+
+        Without the approvals that end by themselves: their limits cannot be kept by somebody who does not know them.
+        They come with the first update; version 0 says that nobody may rely on them yet.
+        """
+
+        def read(tx: sa.Connection) -> sandbox_pb2.SandboxConfigSnapshot:
+            snapshot = self.read(tx, sandbox_id)
+            found, stuck = leases.ends(tx, sandbox_id, self._revisions.base(tx, sandbox_id))
+            if (found or stuck) and snapshot.policy_source == sandbox_pb2.POLICY_SOURCE_SANDBOX:
+                policy = effective(None, found[-1].policy if found else self._revisions.base(tx, sandbox_id), {})
+                snapshot.policy.Clear()
+                snapshot.policy.MergeFromString(encode(policy))
+                snapshot.policy_hash, snapshot.version = hash_of(policy), 0
+            return snapshot
+
+        return await self._store.run(read)
 
     def read(self, tx: sa.Connection, sandbox_id: str) -> sandbox_pb2.SandboxConfigSnapshot:
         """As `sandbox_config`, inside a transaction."""
@@ -62,12 +83,15 @@ class Snapshots:
             snapshot.policy_hash = hash_of(policy)
         for key, setting in values.items():
             snapshot.settings[key].CopyFrom(effective_to_proto(setting))
-        snapshot.config_revision = config_revision(snapshot, values)
+        limited = [leases.lease_id(chunk) for chunk in leases.of_sandbox(tx, sandbox_id)]
+        snapshot.config_revision = config_revision(snapshot, values, limited)
         return snapshot
 
 
-def config_revision(snapshot: sandbox_pb2.SandboxConfigSnapshot, values: dict[str, Setting]) -> int:
-    """First 8 bytes, little endian, of a SHA-256 over everything a supervisor acts on.
+def config_revision(
+    snapshot: sandbox_pb2.SandboxConfigSnapshot, values: dict[str, Setting], limited: Sequence[str] = ()
+) -> int:
+    """First 8 bytes, little endian, of a SHA-256 over everything a supervisor acts on; `limited` are ids of leases.
 
     The version is part of it: two revisions with one content must both be reported loaded, or a waiter would hang.
     """
@@ -79,6 +103,7 @@ def config_revision(snapshot: sandbox_pb2.SandboxConfigSnapshot, values: dict[st
         snapshot.version,
         snapshot.global_policy_version,
         sorted((key, setting.value, setting.source) for key, setting in values.items()),
+        *([list(limited)] if limited else []),
     ]
     digest = hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()
     return int.from_bytes(digest[:8], "little")

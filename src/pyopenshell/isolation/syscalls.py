@@ -183,6 +183,18 @@ def clone(flags: int, exit_signal: int = 17) -> tuple[int, int]:
     return pid, pidfd.value
 
 
+def timerfd_create(clock: int) -> int:
+    """A non-blocking timer descriptor (os.timerfd_create is new in Python 3.13)."""
+    return _check(_libc.timerfd_create(clock, os.O_NONBLOCK | os.O_CLOEXEC), "timerfd_create")
+
+
+def timerfd_settime(fd: int, nanoseconds: int) -> None:
+    """Expire once, at this absolute time of the timer's clock; 0 disarms."""
+    value = struct.pack("qqqq", 0, 0, nanoseconds // 1_000_000_000, nanoseconds % 1_000_000_000)
+    absolute = 1
+    _check(_libc.timerfd_settime(fd, absolute, ctypes.create_string_buffer(value, 32), None), "timerfd_settime")
+
+
 def drop_capabilities() -> None:
     """Empty the ambient, effective, permitted and inheritable sets of this thread."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)

@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from pyopenshell.audit.events import AuditSink, ConfigEvent, Severity
+from pyopenshell.audit.text import visible
+from pyopenshell.isolation.boottime import Alarm, TimerAlarm, boottime
 from pyopenshell.policy.decision import PolicyEngine
 from pyopenshell.policy.model import Policy
 from pyopenshell.supervisor.current import Current
-from pyopenshell.wire.gen import sandbox_pb2
+from pyopenshell.supervisor.leases import Fallback, Schedule
+from pyopenshell.supervisor.tasks import spawn
+from pyopenshell.wire.gen import pyopenshell_pb2, sandbox_pb2
 from pyopenshell.wire.policy_map import policy_from_proto
 
 PROPOSALS_ENABLED = "agent_policy_proposals_enabled"
@@ -29,6 +33,8 @@ class Outcome(enum.Enum):
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
+    STALE = "stale"
+    """Overtaken: a newer one is on its way."""
     RETAINED = "retained"
     """Not usable; the last good policy stays in force."""
     FAILED_CLOSED = "failed_closed"
@@ -47,7 +53,7 @@ class Applied:
 
     @property
     def loaded(self) -> bool:
-        return not self.error
+        return not self.error and self.outcome is not Outcome.STALE
 
 
 def policy_of(snapshot: sandbox_pb2.SandboxConfigSnapshot) -> Policy:
@@ -68,6 +74,8 @@ def settings_of(snapshot: sandbox_pb2.SandboxConfigSnapshot) -> dict[str, Settin
 class Configuration:
     """Owner of `Current`. Snapshots are applied one after the other, in the order of the calls.
 
+    Approvals with a limit end here by themselves, whether or not the gateway can be reached at that moment.
+
     `loaded(swapped)` is called after each change of `Current`'s policy; `swapped` says whether the engine is a new one
     or only its version number. `settings` are those already in effect.
     """
@@ -81,6 +89,8 @@ class Configuration:
         loaded: Callable[[bool], None],
         settings_changed: Callable[[Mapping[str, Setting]], None],
         settings: dict[str, Setting] | None = None,
+        alarm: Callable[[Callable[[], None]], Alarm] = TimerAlarm,
+        now: Callable[[], float] = boottime,
     ) -> None:
         self._current = current
         self._compile = compile_policy
@@ -90,17 +100,66 @@ class Configuration:
         self._settings = settings or {}
         self._lock = asyncio.Lock()
         self._closed_by_failure = False
+        self._alarm, self._now = alarm, now
+        self._schedule: Schedule | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def settings(self) -> Mapping[str, Setting]:
         return self._settings
 
-    async def apply(self, snapshot: sandbox_pb2.SandboxConfigSnapshot) -> Applied:
-        """Enforce `snapshot`, or keep what is enforced and say why. Never raises for bad content."""
+    async def apply(
+        self, snapshot: sandbox_pb2.SandboxConfigSnapshot, limits: pyopenshell_pb2.GetLeasesResponse | None = None
+    ) -> Applied:
+        """Enforce `snapshot`, or keep what is enforced and say why. Never raises for bad content.
+
+        `limits` say what it becomes as approvals in it end; those of another version mean that a newer snapshot is
+        on its way, and this one is not enforced.
+        """
         async with self._lock:
             # Settings first: when `/wait` wakes after a swap, the feature switch already has its value.
             self.apply_settings(settings_of(snapshot))
-            return await self._apply_policy(snapshot)
+            if limits is not None and limits.policy_version != snapshot.version:
+                return Applied(Outcome.STALE, snapshot.version, snapshot.policy_hash, snapshot.config_revision)
+            return await self._apply_policy(snapshot, limits or pyopenshell_pb2.GetLeasesResponse())
+
+    def close(self) -> None:
+        """Stop watching limits; the process is about to end."""
+        if self._schedule is not None:
+            self._schedule.close()
+        if self._ending is not None:
+            self._ending.cancel()
+
+    def _limit_passed(self) -> None:
+        self._ending = spawn(self._end_due(), name="limit passed")
+
+    async def _end_due(self) -> None:
+        """Fall back to the policy without what is over."""
+        async with self._lock:
+            over = self._schedule.due() if self._schedule is not None else []
+            if not over:
+                return
+            last = over[-1]
+            try:
+                engine = await asyncio.to_thread(self._compile, last.policy, self._current.engine)
+            except Exception as error:  # noqa: BLE001 - a limit holds even if the policy after it cannot be enforced
+                engine = await asyncio.to_thread(self._compile, Policy(), None)
+                self._closed_by_failure = True
+                self._audit.emit(ConfigEvent("FAIL_CLOSED", f"Policy after an approval ended: {error}", Severity.HIGH))
+            self._current.swap(engine, version=self._current.version, policy_hash=last.policy_hash)
+            for one in over:
+                text = f"chunk:{visible(one.chunk_id)} approval ended on {visible(one.summary)}"
+                self._audit.emit(ConfigEvent("EXPIRED", text, fields=(("policy_hash", one.policy_hash),)))
+            self._loaded(True)
+
+    def _set_limits(self, limits: Sequence[Fallback]) -> None:
+        if limits or self._schedule is not None:
+            self._schedules().replace(limits)
+
+    def _schedules(self) -> Schedule:
+        if self._schedule is None:
+            self._schedule = Schedule(self._alarm, self._limit_passed, self._now)
+        return self._schedule
 
     def apply_settings(self, settings: dict[str, Setting]) -> None:
         """Take over effective settings; tells the audit log and the callback about differences."""
@@ -116,12 +175,16 @@ class Configuration:
             self._current.proposals_enabled = enabled
             self._settings_changed(settings)
 
-    async def _apply_policy(self, snapshot: sandbox_pb2.SandboxConfigSnapshot) -> Applied:
+    async def _apply_policy(
+        self, snapshot: sandbox_pb2.SandboxConfigSnapshot, message: pyopenshell_pb2.GetLeasesResponse
+    ) -> Applied:
         current = self._current
         report = Applied(Outcome.APPLIED, snapshot.version, snapshot.policy_hash, snapshot.config_revision)
         try:
             policy = policy_of(snapshot)
+            limits = self._schedules().read(message) if message.fallbacks else []
             if policy == current.engine.policy and not self._closed_by_failure:
+                self._set_limits(limits)
                 same = (current.version, current.policy_hash) == (snapshot.version, snapshot.policy_hash)
                 current.version, current.policy_hash = snapshot.version, snapshot.policy_hash
                 if not same:
@@ -133,6 +196,8 @@ class Configuration:
             return await self._refuse(snapshot, f"{type(error).__name__}: {error}", report)
         self._note_static_changes(current.engine.policy, policy)
         self._closed_by_failure = False
+        # The limits first: from the swap on, each of them counts.
+        self._set_limits(limits)
         current.swap(engine, version=snapshot.version, policy_hash=snapshot.policy_hash)
         self._audit.emit(
             ConfigEvent(
@@ -149,6 +214,7 @@ class Configuration:
         if closed and not self._closed_by_failure:
             engine = await asyncio.to_thread(self._compile, Policy(), None)
             self._closed_by_failure = True
+            self._set_limits(())
             # No version at all: nobody who waits for a rule may believe that it is in force.
             self._current.swap(engine, version=0, policy_hash="")
             self._loaded(True)

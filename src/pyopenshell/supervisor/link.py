@@ -40,6 +40,7 @@ Item = TypeVar("Item")
 _OUTCOMES = {
     Outcome.APPLIED: pb.CONFIG_APPLY_OUTCOME_APPLIED,
     Outcome.DUPLICATE: pb.CONFIG_APPLY_OUTCOME_IGNORED_DUPLICATE,
+    Outcome.STALE: pb.CONFIG_APPLY_OUTCOME_IGNORED_STALE,
     Outcome.RETAINED: pb.CONFIG_APPLY_OUTCOME_FAILED_RETAINED_LAST_KNOWN_GOOD,
     Outcome.FAILED_CLOSED: pb.CONFIG_APPLY_OUTCOME_FAILED_CLOSED,
 }
@@ -262,14 +263,19 @@ class Link:
         if not update.HasField("sandbox_config"):
             result = pb.ConfigUpdateResult(update_id=update.update_id, outcome=pb.CONFIG_APPLY_OUTCOME_UNSUPPORTED)
         else:
-            applied = await self._configuration.apply(update.sandbox_config)
+            # Before anything of it is enforced: an approval whose limit is not known must not be in force.
+            limits = await self._channel.call("GetLeases", pyopenshell_pb2.GetLeasesRequest())
+            applied = await self._configuration.apply(update.sandbox_config, limits)
             result = self._result(update.update_id, applied)
-            self._note_status(applied)
+            if applied.outcome is not Outcome.STALE:
+                self._note_status(applied)
             # An approval always brings a policy: who waits for one whose announcement got lost asks again now.
             self._proposals.resync()
         await outgoing.put(pb.SupervisorMessage(config_update_result=result))
 
     def _result(self, update_id: str, applied: Applied) -> pb.ConfigUpdateResult:
+        if applied.outcome is Outcome.STALE:
+            return pb.ConfigUpdateResult(update_id=update_id, outcome=_OUTCOMES[applied.outcome])
         result = pb.ConfigUpdateResult(
             update_id=update_id,
             outcome=_OUTCOMES[applied.outcome],

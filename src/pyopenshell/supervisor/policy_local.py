@@ -235,6 +235,9 @@ class PolicyLocal:
 
 
 def _state(state: State) -> dict[str, Any]:
+    limited: dict[str, Any] = {}
+    if state.HasField("lease"):
+        limited["expires_at"] = state.lease.expires_time.ToJsonString()
     return {
         "chunk_id": state.chunk_id,
         "status": state.status,
@@ -246,6 +249,7 @@ def _state(state: State) -> dict[str, Any]:
         "review_token": state.review_token,
         "current_effective_policy_hash": state.current_effective_policy_hash,
         "candidate_effective_policy_hash": state.candidate_effective_policy_hash,
+        **limited,
     }
 
 

@@ -24,7 +24,7 @@ import resource
 import signal
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -189,6 +189,8 @@ class Supervisor:
         self._identity: ConnectionIdentity | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._open: list[socket.socket] = []
+        self._last: list[Callable[[], None]] = []
+        """To be called when the supervisor closes."""
 
     def __repr__(self) -> str:
         return f"<Supervisor of {self._spec.name} ({self._spec.sandbox_id})>"
@@ -216,6 +218,7 @@ class Supervisor:
             settings_changed=self._settings_changed,
             settings=settings,
         )
+        self._last.append(self._configuration.close)
         self._authority = CertificateAuthority.create(CA_NAME)
         try:
             _write_certificates(self._root / "tls", self._authority.ca_pem)
@@ -295,6 +298,8 @@ class Supervisor:
         if self._plane:
             await self._plane.close()
         await cancel(*self._tasks)
+        while self._last:
+            self._last.pop()()
         if self._identity:
             self._identity.close()
         for sock in self._open:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
-from pyopenshell.gateway.errors import not_found, required
+from pyopenshell.gateway.errors import required
 from pyopenshell.gateway.inbox import Inbox
 from pyopenshell.gateway.principals import Caller
 from pyopenshell.gateway.rpc import scope
@@ -51,7 +51,7 @@ class DraftService:
     ) -> openshell_pb2.ApproveDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
         applied = await self.inbox.approve(
-            sandbox_id, _chunk_id(request.chunk_id), request.review_token, caller.user.subject
+            sandbox_id, scope.chunk_id(request.chunk_id), request.review_token, caller.user.subject
         )
         return openshell_pb2.ApproveDraftChunkResponse(policy_version=applied.version, policy_hash=applied.hash)
 
@@ -59,7 +59,7 @@ class DraftService:
         self, request: openshell_pb2.RejectDraftChunkRequest, caller: Caller
     ) -> openshell_pb2.RejectDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
-        await self.inbox.reject(sandbox_id, _chunk_id(request.chunk_id), request.reason, caller.user.subject)
+        await self.inbox.reject(sandbox_id, scope.chunk_id(request.chunk_id), request.reason, caller.user.subject)
         return openshell_pb2.RejectDraftChunkResponse()
 
     async def ApproveAllDraftChunks(
@@ -68,7 +68,7 @@ class DraftService:
         sandbox_id = await self._sandbox(request, caller)
         bulk = await self.inbox.approve_all(
             sandbox_id,
-            [(_chunk_id(approval.chunk_id), approval.review_token) for approval in request.approvals],
+            [(scope.chunk_id(approval.chunk_id), approval.review_token) for approval in request.approvals],
             caller.user.subject,
             include_flagged=request.include_security_flagged,
         )
@@ -84,14 +84,14 @@ class DraftService:
     ) -> openshell_pb2.EditDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
         rule = request.proposed_rule if request.HasField("proposed_rule") else None
-        await self.inbox.edit(sandbox_id, _chunk_id(request.chunk_id), rule, caller.user.subject)
+        await self.inbox.edit(sandbox_id, scope.chunk_id(request.chunk_id), rule, caller.user.subject)
         return openshell_pb2.EditDraftChunkResponse()
 
     async def UndoDraftChunk(
         self, request: openshell_pb2.UndoDraftChunkRequest, caller: Caller
     ) -> openshell_pb2.UndoDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
-        applied = await self.inbox.undo(sandbox_id, _chunk_id(request.chunk_id), caller.user.subject)
+        applied = await self.inbox.undo(sandbox_id, scope.chunk_id(request.chunk_id), caller.user.subject)
         return openshell_pb2.UndoDraftChunkResponse(policy_version=applied.version, policy_hash=applied.hash)
 
     async def ClearDraftChunks(
@@ -110,11 +110,3 @@ class DraftService:
     async def _sandbox(self, request: _Named, caller: Caller) -> str:
         record = await self.store.run(lambda tx: scope.sandbox(tx, request.workspace_scope, request.sandbox, caller))
         return record.id
-
-
-def _chunk_id(chunk_id: str) -> str:
-    if not chunk_id:
-        raise required("chunk_id")
-    if len(chunk_id) > 64:
-        raise not_found("chunk not found")
-    return chunk_id

@@ -38,3 +38,8 @@ class ProposalService:
                         yield state
                 else:
                     yield message.payload
+
+    async def GetLeases(
+        self, request: pyopenshell_pb2.GetLeasesRequest, caller: Caller
+    ) -> pyopenshell_pb2.GetLeasesResponse:
+        return await self.inbox.leases.schedule(caller.sandbox_id)

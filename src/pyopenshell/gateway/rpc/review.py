@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Callable
 
+from pyopenshell.gateway import leases
 from pyopenshell.gateway.bus import Bus
+from pyopenshell.gateway.errors import required
 from pyopenshell.gateway.inbox import Inbox
 from pyopenshell.gateway.principals import Caller, workspace_of, workspaces_of
 from pyopenshell.gateway.rpc import scope
@@ -21,6 +23,24 @@ class ReviewService:
     bus: Bus
     inbox: Inbox
     operator: Callable[[], pyopenshell_pb2.GetOperatorStatusResponse]
+
+    async def ApproveChunk(
+        self, request: pyopenshell_pb2.ApproveChunkRequest, caller: Caller
+    ) -> pyopenshell_pb2.ApproveChunkResponse:
+        if not request.HasField("lease"):
+            raise required("lease")
+        record = await self.store.run(lambda tx: scope.sandbox(tx, request.workspace_scope, request.sandbox, caller))
+        applied = await self.inbox.approve(
+            record.id,
+            scope.chunk_id(request.chunk_id),
+            request.review_token,
+            caller.user.subject,
+            lease_ms=leases.checked(request.lease),
+        )
+        (review,) = await self.inbox.reviews(record.id, [request.chunk_id])
+        return pyopenshell_pb2.ApproveChunkResponse(
+            policy_version=applied.version, policy_hash=applied.hash, lease=review.lease
+        )
 
     async def ListChunkReviews(
         self, request: pyopenshell_pb2.ListChunkReviewsRequest, caller: Caller

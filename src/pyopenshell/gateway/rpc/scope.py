@@ -27,3 +27,12 @@ def sandbox(
     if found is None or name not in (found.name, found.id) or (workspace and workspace != found.workspace):
         raise not_found("sandbox not found or not owned by caller")
     return found
+
+
+def chunk_id(text: str) -> str:
+    """A chunk's id as a request names it. Raises GatewayError."""
+    if not text:
+        raise required("chunk_id")
+    if len(text) > 64:
+        raise not_found("chunk not found")
+    return text

@@ -84,7 +84,7 @@ policies = sa.Table(
     sa.Column("created_ms", sa.BigInteger, nullable=False),
     sa.Column("loaded_ms", sa.BigInteger),
     sa.Column("provenance", sa.JSON, nullable=False, server_default="{}"),
-    # What made it: initial, set, merge, sync, approve, auto, undo, reject.
+    # What made it: initial, set, merge, sync, approve, auto, undo, reject, lease.
     sa.Column("origin", sa.String, nullable=False),
     sa.Column("author", sa.String, nullable=False, server_default=""),
     sa.Index("ix_policies_scope_status", "scope", "status"),
@@ -126,7 +126,7 @@ draft_chunks = sa.Table(
     sa.Column("decided_by", sa.String, nullable=False, server_default=""),
     # A person's reason byte for byte, or the machine's sentence.
     sa.Column("rejection_reason", sa.String, nullable=False, server_default=""),
-    # person, superseded, covered: only a machine's rejection may be taken back by a machine.
+    # person, superseded, covered, expired: only a machine's rejection may be taken back by a machine.
     sa.Column("rejected_as", sa.String, nullable=False, server_default=""),
     sa.Column("superseded_by", sa.String, nullable=False, server_default=""),
     sa.Column("validation_result", sa.String, nullable=False, server_default=""),
@@ -141,9 +141,13 @@ draft_chunks = sa.Table(
     sa.Column("policy_version", sa.Integer, nullable=False, server_default="0"),
     sa.Column("policy_hash", sa.String, nullable=False, server_default=""),
     sa.Column("applied_order", sa.Integer, nullable=False, server_default="0"),  # grows with each approval
+    # An approval that ends by itself: how long it was given, and when it is over. Both or neither.
+    sa.Column("lease_ms", sa.BigInteger),
+    sa.Column("expires_ms", sa.BigInteger),
     sa.Index("ix_draft_chunks_sandbox_id_seq", "sandbox_id", "seq"),
     sa.Index("ix_draft_chunks_sandbox_id_status_seq", "sandbox_id", "status", "seq"),
     sa.Index("ix_draft_chunks_status_seq", "status", "seq"),
+    sa.Index("ix_draft_chunks_expires_ms", "expires_ms"),
     sa.UniqueConstraint("sandbox_id", "dedup_key"),
     sqlite_autoincrement=True,
 )

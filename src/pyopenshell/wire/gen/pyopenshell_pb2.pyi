@@ -1,9 +1,11 @@
 import datetime
 
 from pyopenshell.wire.gen import datamodel_pb2 as _datamodel_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from pyopenshell.wire.gen import openshell_pb2 as _openshell_pb2
 from pyopenshell.wire.gen import options_pb2 as _options_pb2
+from pyopenshell.wire.gen import sandbox_pb2 as _sandbox_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -24,21 +26,55 @@ class Region(_message.Message):
     uninspected: bool
     def __init__(self, text: _Optional[str] = ..., reason: _Optional[str] = ..., witness: _Optional[str] = ..., uninspected: _Optional[bool] = ...) -> None: ...
 
+class Lease(_message.Message):
+    __slots__ = ("duration", "expires_time")
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_TIME_FIELD_NUMBER: _ClassVar[int]
+    duration: _duration_pb2.Duration
+    expires_time: _timestamp_pb2.Timestamp
+    def __init__(self, duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., expires_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class ChunkReview(_message.Message):
-    __slots__ = ("chunk_id", "analysis_mode", "newly_permits", "proven", "decided_by", "superseded_by")
+    __slots__ = ("chunk_id", "analysis_mode", "newly_permits", "proven", "decided_by", "superseded_by", "lease")
     CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
     ANALYSIS_MODE_FIELD_NUMBER: _ClassVar[int]
     NEWLY_PERMITS_FIELD_NUMBER: _ClassVar[int]
     PROVEN_FIELD_NUMBER: _ClassVar[int]
     DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
     SUPERSEDED_BY_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     chunk_id: str
     analysis_mode: str
     newly_permits: _containers.RepeatedCompositeFieldContainer[Region]
     proven: bool
     decided_by: str
     superseded_by: str
-    def __init__(self, chunk_id: _Optional[str] = ..., analysis_mode: _Optional[str] = ..., newly_permits: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., proven: _Optional[bool] = ..., decided_by: _Optional[str] = ..., superseded_by: _Optional[str] = ...) -> None: ...
+    lease: Lease
+    def __init__(self, chunk_id: _Optional[str] = ..., analysis_mode: _Optional[str] = ..., newly_permits: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., proven: _Optional[bool] = ..., decided_by: _Optional[str] = ..., superseded_by: _Optional[str] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ...) -> None: ...
+
+class ApproveChunkRequest(_message.Message):
+    __slots__ = ("workspace_scope", "sandbox", "chunk_id", "review_token", "lease")
+    WORKSPACE_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    REVIEW_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    workspace_scope: _datamodel_pb2.WorkspaceSelector
+    sandbox: str
+    chunk_id: str
+    review_token: str
+    lease: _duration_pb2.Duration
+    def __init__(self, workspace_scope: _Optional[_Union[_datamodel_pb2.WorkspaceSelector, _Mapping]] = ..., sandbox: _Optional[str] = ..., chunk_id: _Optional[str] = ..., review_token: _Optional[str] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class ApproveChunkResponse(_message.Message):
+    __slots__ = ("policy_version", "policy_hash", "lease")
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    POLICY_HASH_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    policy_version: int
+    policy_hash: str
+    lease: Lease
+    def __init__(self, policy_version: _Optional[int] = ..., policy_hash: _Optional[str] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ...) -> None: ...
 
 class ListChunkReviewsRequest(_message.Message):
     __slots__ = ("workspace_scope", "sandbox", "chunk_ids")
@@ -147,7 +183,7 @@ class GetOperatorStatusResponse(_message.Message):
     def __init__(self, connect_to: _Optional[_Iterable[_Union[ConnectTo, _Mapping]]] = ..., state_dir: _Optional[str] = ..., sandboxes_connected: _Optional[int] = ...) -> None: ...
 
 class ProposalState(_message.Message):
-    __slots__ = ("chunk_id", "status", "rule_name", "binary", "rejection_reason", "validation_result", "application_error", "review_token", "current_effective_policy_hash", "candidate_effective_policy_hash", "policy_version", "summary")
+    __slots__ = ("chunk_id", "status", "rule_name", "binary", "rejection_reason", "validation_result", "application_error", "review_token", "current_effective_policy_hash", "candidate_effective_policy_hash", "policy_version", "summary", "lease")
     CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     RULE_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +196,7 @@ class ProposalState(_message.Message):
     CANDIDATE_EFFECTIVE_POLICY_HASH_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     chunk_id: str
     status: str
     rule_name: str
@@ -172,7 +209,8 @@ class ProposalState(_message.Message):
     candidate_effective_policy_hash: str
     policy_version: int
     summary: str
-    def __init__(self, chunk_id: _Optional[str] = ..., status: _Optional[str] = ..., rule_name: _Optional[str] = ..., binary: _Optional[str] = ..., rejection_reason: _Optional[str] = ..., validation_result: _Optional[str] = ..., application_error: _Optional[str] = ..., review_token: _Optional[str] = ..., current_effective_policy_hash: _Optional[str] = ..., candidate_effective_policy_hash: _Optional[str] = ..., policy_version: _Optional[int] = ..., summary: _Optional[str] = ...) -> None: ...
+    lease: Lease
+    def __init__(self, chunk_id: _Optional[str] = ..., status: _Optional[str] = ..., rule_name: _Optional[str] = ..., binary: _Optional[str] = ..., rejection_reason: _Optional[str] = ..., validation_result: _Optional[str] = ..., application_error: _Optional[str] = ..., review_token: _Optional[str] = ..., current_effective_policy_hash: _Optional[str] = ..., candidate_effective_policy_hash: _Optional[str] = ..., policy_version: _Optional[int] = ..., summary: _Optional[str] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ...) -> None: ...
 
 class GetProposalRequest(_message.Message):
     __slots__ = ("chunk_id",)
@@ -183,3 +221,31 @@ class GetProposalRequest(_message.Message):
 class WatchProposalsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class GetLeasesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Fallback(_message.Message):
+    __slots__ = ("lease_id", "remaining", "policy", "policy_hash", "chunk_id", "summary")
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    POLICY_HASH_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    remaining: _duration_pb2.Duration
+    policy: _sandbox_pb2.SandboxPolicy
+    policy_hash: str
+    chunk_id: str
+    summary: str
+    def __init__(self, lease_id: _Optional[str] = ..., remaining: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., policy: _Optional[_Union[_sandbox_pb2.SandboxPolicy, _Mapping]] = ..., policy_hash: _Optional[str] = ..., chunk_id: _Optional[str] = ..., summary: _Optional[str] = ...) -> None: ...
+
+class GetLeasesResponse(_message.Message):
+    __slots__ = ("policy_version", "fallbacks")
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FALLBACKS_FIELD_NUMBER: _ClassVar[int]
+    policy_version: int
+    fallbacks: _containers.RepeatedCompositeFieldContainer[Fallback]
+    def __init__(self, policy_version: _Optional[int] = ..., fallbacks: _Optional[_Iterable[_Union[Fallback, _Mapping]]] = ...) -> None: ...
