@@ -11,7 +11,7 @@ from pyopenshell.drivers.local.sandbox import BUILD_SECONDS
 from pyopenshell.isolation import walls
 from pyopenshell.isolation.environment import BASE
 from pyopenshell.isolation.mounts import _HOST_READ_ONLY
-from tests.docs.code import argument, calls, modules, page
+from tests.docs.code import argument, arguments, calls, modules, page
 
 TEXT = page("isolation.md")
 ROOMS = ("drivers", "isolation", "supervisor")
@@ -67,6 +67,11 @@ def test_the_lists_are_not_empty() -> None:
 @pytest.mark.parametrize("reason", sorted(reasons()))
 def test_every_reason_has_a_row(reason: str) -> None:
     assert re.search(rf"^\| [^|]*`{reason}`", TEXT, re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", sorted(arguments("IdentityError", keyword="code", position=0)))
+def test_every_reason_without_an_identity_has_a_row(code: str) -> None:
+    assert f"| `{code}` |" in TEXT
 
 
 @pytest.mark.parametrize("fix", sorted(fixes()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -56,9 +57,9 @@ async def _run(spec: SupervisorSpec, control: socket.socket) -> int:
         with contextlib.suppress(OSError):
             try:
                 who = await identity.identify(writer.get_extra_info("socket"))
-                answer = {"pid": who.pid, "exe": who.exe, "ancestors": who.ancestors, "sha256": who.sha256}
+                answer = dataclasses.asdict(who)
             except IdentityError as error:
-                answer = {"error": str(error)}
+                answer = {"error": str(error), "code": error.code}
             with (root / "seen").open("a") as seen:
                 seen.write(json.dumps(answer) + "\n")
             body = json.dumps(answer).encode()

@@ -1,7 +1,7 @@
 """Who owns a connection: the value, and the question the proxy asks.
 
-The answer comes from the connect watcher (seccomp notification keyed by socket cookie) with a `/proc` scan as
-fallback; doubt is always an IdentityError, never a guess.
+The answer comes from the connect watcher (seccomp notification; the number it gave a connection arrives as the accepted
+socket's mark) with a `/proc` scan as fallback; doubt is always an IdentityError, never a guess.
 """
 
 from __future__ import annotations
@@ -13,16 +13,22 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pyopenshell.isolation import channel
 from pyopenshell.isolation.netlink import SocketDiagnosis
-from pyopenshell.isolation.processes import parents, read_image, read_status, stat_key
+from pyopenshell.isolation.processes import Image, Key, ancestors, read_image, read_status, stat_key
+from pyopenshell.isolation.watcher import NOBODY, RECORD, SO_MARK
 
 
 class IdentityError(Exception):
-    """Nobody, several, or a vanished or changed owner. The text is shown in the denial."""
+    """Nobody, several, or a vanished or changed owner. `code` is stable (docs/isolation.md); both are in the denial."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,20 +39,25 @@ class Identity:
     """In the sandbox's PID namespace, for log lines."""
     exe: str
     ancestors: tuple[str, ...] = ()
-    """Executables of the parent chain, nearest first, sandbox init excluded."""
+    """Executables of the parent chain that count, nearest first, sandbox init excluded."""
     sha256: str = ""
     """Of the running image, hex; "" only where hashing was not possible (then `identify` raised instead)."""
+    doubtful: tuple[str, ...] = ()
+    """Executables of the parent chain that do not count: they took their place when what they now seem to have started
+    was already there, or their file was deleted before anybody had seen it."""
 
 
 class Identifier(Protocol):
     """Implemented in this package; the proxy sees only this."""
 
     async def identify(self, accepted: socket.socket) -> Identity:
-        """Owner of the client end of an accepted loopback TCP connection. Raises IdentityError."""
+        """Owner of the client end of an accepted TCP connection, redirected or not; ask once. Raises IdentityError."""
 
 
 _RECORDS = 65536
-"""Connections remembered; when full the older half is forgotten, and forgotten means denied."""
+"""Connections remembered until they arrive; when full the older half is forgotten, and forgotten means denied."""
+_CHAINS = 8192
+"""Twice what the watcher speaks of, so that none is forgotten that it still uses."""
 _IMAGES = 65536
 """Distinct image files over the life of a sandbox; one more is not hashed, and so denied."""
 _MAX_IMAGE_BYTES = 1 << 30
@@ -58,22 +69,41 @@ _MAX_RECORD = 1 << 18
 _BATCH = 64
 """Records taken per readiness event, so that a flood does not hold the loop."""
 
-_Key = tuple[int, int, int, int, int]
+
+class _Link(NamedTuple):
+    path: str
+    key: Key
+    deleted: bool
+    counts: bool
+
+
+class _Chain:
+    """The caller's image, then its ancestors', nearest first. Judged once: what was trusted stays trusted."""
+
+    __slots__ = ("ancestors", "doubtful", "exe", "links", "sha256")
+
+    def __init__(self, links: Sequence[_Link]) -> None:
+        self.links = tuple(links)
+        self.exe = links[0].path
+        self.sha256 = ""
+        self.ancestors: tuple[str, ...] = ()
+        self.doubtful: tuple[str, ...] = ()
 
 
 class _Record(NamedTuple):
+    chain: _Chain | None
+    """None: several programs."""
     pid: int
-    images: tuple[tuple[str, _Key], ...]
-    """(path, file) of the caller, then of its ancestors, nearest first."""
 
 
 class ConnectionIdentity:
     """Answers `Identifier` for one sandbox; lives on one event loop.
 
-    `diag` is a NETLINK_SOCK_DIAG socket of the sandbox's network namespace, `records` the SEQPACKET stream of the
-    connect watcher (None: no watcher; then owners are found by scanning `proc`, the sandbox's own procfs, and more than
-    one distinct owner is an error). With a watcher a connection it did not record is an error, never a scan: a scan
-    sees who holds the socket *now*, which the caller can choose.
+    `records` is the SEQPACKET stream of the connect watcher. None: no watcher; then owners are found by scanning
+    `proc`, the sandbox's own procfs, with the help of `diag`, a NETLINK_SOCK_DIAG socket of its network namespace; more
+    than one distinct owner is an error, and no ancestor counts, because nobody knows what it was before. With a watcher
+    a connection it did not record is an error, never a scan: a scan sees who holds the socket *now*, which the caller
+    can choose.
 
     The first hash seen for a path is trusted for the life of this object; another one is an error from then on.
     """
@@ -82,9 +112,10 @@ class ConnectionIdentity:
         self._diagnosis = SocketDiagnosis(diag)
         self._diag, self._socket, self._proc = diag, records, proc
         self._buffer = bytearray(_MAX_RECORD)  # kept: allocating it anew costs more than the whole look-up
-        self._records: dict[int, _Record | Identity] = {}
-        self._hashes: dict[_Key, str] = {}
-        self._pending: dict[_Key, asyncio.Future[str]] = {}
+        self._records: dict[int, _Record] = {}
+        self._chains: dict[int, _Chain] = {}
+        self._hashes: dict[Key, str] = {}
+        self._pending: dict[Key, asyncio.Future[str]] = {}
         self._trusted: dict[str, str] = {}
         self._executor = ThreadPoolExecutor(1, "image-hash")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -105,60 +136,64 @@ class ConnectionIdentity:
         self._diag.close()
 
     async def identify(self, accepted: socket.socket) -> Identity:
-        """See `Identifier`. The usual path (known cookie, known image) does not wait for anything."""
-        found = self._lookup(accepted)
-        if found is None:
-            raise IdentityError("the connection is already gone")
-        inode, _, cookie = found
+        """See `Identifier`. The usual path (a chain that was seen before) does not wait for anything."""
         if self._socket is None:
-            return await self._judge(await self._scan(inode))
-        known = self._records.get(cookie)
-        for _ in range(_QUEUED):
-            if known is not None or not self._take(1):
-                break
-            known = self._records.get(cookie)  # sent before connect() returned: it is here or it never was
-        if known is None:
-            raise IdentityError("nobody was seen making this connection")
-        return known if isinstance(known, Identity) else await self._judge(known)
+            chain, pid = await self._scan(accepted)
+        else:
+            chain, pid = self._recorded(accepted)
+        if chain is None:
+            raise IdentityError("owner_ambiguous", "ambiguous shared socket ownership: several programs connected it")
+        if not chain.sha256:
+            await self._judge(chain)
+        return Identity(pid, chain.exe, chain.ancestors, chain.sha256, chain.doubtful)
 
-    def _lookup(self, accepted: socket.socket) -> tuple[int, int, int] | None:
+    def _recorded(self, accepted: socket.socket) -> _Record:
         try:
-            source, target = accepted.getpeername(), accepted.getsockname()
-            found = self._diagnosis.lookup(accepted.family, source[:2], target[:2])
-            # Still this connection's ports? A client that hung up frees them, and the next one may have been found.
-            still = accepted.getpeername()
+            mark = accepted.getsockopt(socket.SOL_SOCKET, SO_MARK) & 0xFFFFFFFF
         except OSError:
-            return None
-        return found if still == source else None
+            raise IdentityError("connection_gone", "the connection is already gone") from None
+        record = self._records.pop(mark, None)
+        for _ in range(_QUEUED):
+            if record is not None or not self._take(1):
+                break
+            record = self._records.pop(mark, None)  # sent before connect() returned: it is here or it never was
+        if record is None:
+            raise IdentityError("connection_unseen", "nobody was seen making this connection")
+        return record
 
-    def _known(self, record: _Record) -> Identity | None:
-        """The identity when every image was hashed before and is still trusted: the usual case, off accept's path."""
+    async def _judge(self, chain: _Chain) -> None:
+        """Hash what is new, compare with what is trusted. Raises IdentityError."""
+        counting: list[str] = []
+        doubtful: list[str] = []
         digest = ""
-        for path, key in reversed(record.images):
-            digest = self._hashes.get(key, "")
-            if not digest or self._trusted.get(path) != digest:
-                return None
-        return Identity(record.pid, record.images[0][0], tuple(path for path, _ in record.images[1:]), digest)
+        for index, link in enumerate(chain.links):
+            if not link.counts:
+                doubtful.append(link.path)
+                continue
+            found = self._hashes.get(link.key) or await self._hash(link.path, link.key)
+            trusted = self._trusted.get(link.path) if link.deleted else self._trusted.setdefault(link.path, found)
+            if trusted is None and index:
+                doubtful.append(link.path)
+                continue
+            if trusted is None:
+                message = f"{link.path} was deleted before it was ever seen: nobody can tell what it is"
+                raise IdentityError("binary_deleted", message)
+            if trusted != found:
+                message = f"Binary integrity violation: {link.path} is not the file it was"
+                raise IdentityError("binary_changed", message)
+            digest = digest or found
+            if index:
+                counting.append(link.path)
+        chain.ancestors, chain.doubtful, chain.sha256 = tuple(counting), tuple(doubtful), digest
 
-    async def _judge(self, record: _Record) -> Identity:
-        hashes = []
-        for path, key in record.images:
-            digest = self._hashes.get(key)
-            if digest is None:
-                digest = await self._hash(path, key)
-            if self._trusted.setdefault(path, digest) != digest:
-                raise IdentityError(f"Binary integrity violation: {path} is not the file it was")
-            hashes.append(digest)
-        return Identity(record.pid, record.images[0][0], tuple(path for path, _ in record.images[1:]), hashes[0])
-
-    async def _hash(self, path: str, key: _Key) -> str:
+    async def _hash(self, path: str, key: Key) -> str:
         pending = self._pending.get(key)
         if pending is None:
-            raise IdentityError(f"the image of {path} was not handed over")
+            raise IdentityError("binary_unreadable", f"the image of {path} was not handed over")
         try:
             return await asyncio.shield(pending)
         except OSError as error:
-            raise IdentityError(f"cannot hash {path}: {error.strerror or error}") from error
+            raise IdentityError("binary_unreadable", f"cannot hash {path}: {error.strerror or error}") from error
 
     def _take(self, limit: int = _BATCH) -> int:
         """Take up to `limit` records; returns how many there were."""
@@ -176,26 +211,40 @@ class ConnectionIdentity:
                     self._loop.remove_reader(self._socket.fileno())
                 return taken
             taken += 1
-            self._remember(bytes(memoryview(self._buffer)[:size]), fds, cut=cut)
+            self._remember(size, fds, cut=cut)
         return taken
 
-    def _remember(self, data: bytes, fds: list[int], *, cut: bool) -> None:
+    def _remember(self, size: int, fds: list[int], *, cut: bool) -> None:
         if cut:
             channel.close_all(fds)
             return
-        message = json.loads(data)
-        images = tuple(
-            (_printable(path), (dev, ino, size, mtime, ctime)) for path, dev, ino, size, mtime, ctime in message["x"]
-        )
-        for index, fd in zip(message["n"], fds, strict=True):
-            self._start_hash(images[index][1], fd)
+        if size == RECORD.size:
+            mark, number, pid = RECORD.unpack_from(self._buffer)
+            chain = self._chains.get(number)
+            if chain is None and number != NOBODY:
+                return  # not told: the connection stays unseen
+        else:
+            message = json.loads(memoryview(self._buffer)[:size].tobytes())
+            mark, number, pid = message["m"], message["c"], message["p"]
+            chain = self._introduced(message, fds)
+            self._chains[number] = chain
+            if len(self._chains) > _CHAINS:
+                del self._chains[next(iter(self._chains))]
         if len(self._records) >= _RECORDS:
-            for cookie in list(self._records)[: _RECORDS // 2]:
-                del self._records[cookie]
-        record = _Record(message["p"], images)
-        self._records[message["c"]] = self._known(record) or record
+            for old in list(self._records)[: _RECORDS // 2]:
+                del self._records[old]
+        self._records[mark] = _Record(chain, pid)
 
-    def _start_hash(self, key: _Key, fd: int) -> None:
+    def _introduced(self, message: dict[str, Any], fds: list[int]) -> _Chain:
+        links = [
+            _Link(_printable(path), (device, inode, size, modified, changed), deleted, counts)
+            for path, device, inode, size, modified, changed, deleted, counts in message["x"]
+        ]
+        for index, fd in zip(message["n"], fds, strict=True):
+            self._start_hash(links[index].key, fd)
+        return _Chain(links)
+
+    def _start_hash(self, key: Key, fd: int) -> None:
         full = len(self._hashes) + len(self._pending) >= _IMAGES
         if key in self._hashes or key in self._pending or self._loop is None or full:
             os.close(fd)
@@ -204,34 +253,45 @@ class ConnectionIdentity:
         self._pending[key] = future
         future.add_done_callback(lambda done: self._hashed(key, done))
 
-    def _hashed(self, key: _Key, done: asyncio.Future[str]) -> None:
+    def _hashed(self, key: Key, done: asyncio.Future[str]) -> None:
         if done.cancelled():
             return
         if done.exception() is None:
             self._hashes[key] = done.result()
             del self._pending[key]
 
-    async def _scan(self, inode: int) -> _Record:
+    async def _scan(self, accepted: socket.socket) -> _Record:
+        found = _lookup(self._diagnosis, accepted)
+        if found is None:
+            raise IdentityError("connection_gone", "the connection is already gone")
+        inode, _, _ = found
         if not inode:
-            raise IdentityError("the socket has no owner any more")
+            raise IdentityError("owner_vanished", "the socket has no owner any more")
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         try:
             owners, handles = await self._loop.run_in_executor(self._executor, _owners, self._proc, inode)
         except (OSError, ValueError) as error:
-            raise IdentityError("the owner vanished while it was looked up") from error
+            raise IdentityError("owner_vanished", "the owner vanished while it was looked up") from error
         for key, fd in handles.items():
             self._start_hash(key, fd)
         if not owners:
-            raise IdentityError("no process in the sandbox owns this socket")
-        if len({owner.images for owner in owners}) > 1:
-            raise IdentityError("ambiguous shared socket ownership")
-        return owners[0]
+            raise IdentityError("owner_vanished", "no process in the sandbox owns this socket")
+        if len({links for _, links in owners}) > 1:
+            raise IdentityError("owner_ambiguous", "ambiguous shared socket ownership")
+        pid, links = owners[0]
+        return _Record(_Chain(links), pid)
 
 
-def _key(parts: list[int]) -> _Key:
-    device, inode, size, modified, changed = parts
-    return device, inode, size, modified, changed
+def _lookup(diagnosis: SocketDiagnosis, accepted: socket.socket) -> tuple[int, int, int] | None:
+    try:
+        source, target = accepted.getpeername(), accepted.getsockname()
+        found = diagnosis.lookup(accepted.family, source[:2], target[:2])
+        # Still this connection's ports? A client that hung up frees them, and the next one may have been found.
+        still = accepted.getpeername()
+    except OSError:
+        return None
+    return found if still == source else None
 
 
 def _printable(path: str) -> str:
@@ -239,7 +299,7 @@ def _printable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _sha256(fd: int, key: _Key) -> str:
+def _sha256(fd: int, key: Key) -> str:
     """Hash an open image, then close it. Raises OSError when it is not, or does not stay, the file `key`."""
     with os.fdopen(fd, "rb", buffering=0) as file:
         if stat_key(os.fstat(fd)) != key:
@@ -252,23 +312,29 @@ def _sha256(fd: int, key: _Key) -> str:
         return digest
 
 
-def _owners(proc: int, inode: int) -> tuple[list[_Record], dict[_Key, int]]:
+_Owner = tuple[int, tuple[_Link, ...]]
+
+
+def _owners(proc: int, inode: int) -> tuple[list[_Owner], dict[Key, int]]:
     """Every process in the sandbox's procfs that has socket:[inode] open, and a descriptor per distinct image."""
     root, wanted = f"/proc/self/fd/{proc}", f"socket:[{inode}]"
-    owners: list[_Record] = []
-    handles: dict[_Key, int] = {}
+    owners: list[_Owner] = []
+    handles: dict[Key, int] = {}
     for name in os.listdir(root):
         if not name.isdigit() or not _holds(f"{root}/{name}/fd", wanted):
             continue
         pid = int(name)
-        images = []
-        for link in [pid, *parents(read_status(pid, root).parent, 1, root)]:
-            image = read_image(link, root)
-            images.append((_printable(image.path), image.key))
-            if image.key not in handles:
-                handles[image.key] = os.open(f"{root}/{link}/exe", os.O_RDONLY | os.O_CLOEXEC)
-        owners.append(_Record(pid, tuple(images)))
+        image = read_image(pid, root)
+        chain = ancestors(pid, read_status(pid, root).parent, 1, root)
+        links = [_link(image, counts=True), *(_link(one.image, counts=False) for one in chain)]
+        if image.key not in handles:
+            handles[image.key] = os.open(f"{root}/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+        owners.append((pid, tuple(links)))
     return owners, handles
+
+
+def _link(image: Image, *, counts: bool) -> _Link:
+    return _Link(_printable(image.path), image.key, image.deleted, counts)
 
 
 def _holds(directory: str, wanted: str) -> bool:

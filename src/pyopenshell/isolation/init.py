@@ -59,7 +59,7 @@ def _build(control: socket.socket, walls: Walls) -> tuple[command.Restrictions, 
     ruleset, notes = _landlock(walls)
     with wall("SeccompUnavailable"):
         # One listener for the whole sandbox: every command inherits the filter.
-        offered["notify"] = seccomp.install_listener(seccomp.connect_filter())
+        offered["notify"] = seccomp.install_listener(seccomp.watched_filter())
     offered["proc"] = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     program = seccomp.command_filter()
     return command.Restrictions(program, ruleset, walls.processes, walls.open_files), offered, degraded + notes

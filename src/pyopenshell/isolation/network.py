@@ -26,6 +26,8 @@ def build() -> dict[str, socket.socket]:
     with wall("NetworkRefused"):
         ipv6 = _addresses()
         _sysctls()
+        with open("/proc/sys/net/ipv4/tcp_fwmark_accept", "w") as file:  # IPv6 too
+            file.write("1")  # an accepted socket bears its client's mark: identity
         proxy = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         proxy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         proxy.bind(PROXY)

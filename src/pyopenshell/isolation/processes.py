@@ -9,7 +9,10 @@ import os
 from typing import NamedTuple
 
 _DELETED = " (deleted)"
-_MAX_ANCESTORS = 64
+MAX_ANCESTORS = 64
+
+Key = tuple[int, int, int, int, int]
+"""(dev, ino, size, mtime_ns, ctime_ns): one state of one file."""
 
 
 class Status(NamedTuple):
@@ -18,24 +21,39 @@ class Status(NamedTuple):
     """Thread group id: the process."""
     inside: int
     """Process id in the innermost PID namespace."""
+    threads: int
+
+
+class Stat(NamedTuple):
+    """Half as dear to read as `Status`."""
+
+    parent: int
+    start: int
+    """Clock ticks after boot, usually 10 ms each. Of the thread when asked for one."""
 
 
 class Image(NamedTuple):
-    """An executable: path as the kernel resolved it inside, and (dev, ino, size, mtime_ns, ctime_ns) of the file."""
+    """An executable: path as the kernel resolved it inside, the file, and whether no name leads to it any more."""
 
     path: str
-    key: tuple[int, int, int, int, int]
+    key: Key
+    deleted: bool
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
 
 
 def read_status(pid: int, proc: str = "/proc") -> Status:
     """Works for a thread id too, also while the thread is frozen. Raises OSError, ValueError."""
-    fd = os.open(f"{proc}/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = os.read(fd, 4096)
-    finally:
-        os.close(fd)
+    data = _read(f"{proc}/{pid}/status")
     # The name (first line) is the process's own choice; the kernel escapes newlines in it, so line starts are safe.
-    return Status(_field(data, b"\nPPid:")[0], _field(data, b"\nTgid:")[0], _field(data, b"\nNStgid:")[-1])
+    parent, group, inside = _field(data, b"\nPPid:")[0], _field(data, b"\nTgid:")[0], _field(data, b"\nNStgid:")[-1]
+    return Status(parent, group, inside, _field(data, b"\nThreads:")[0])
 
 
 def _field(data: bytes, name: bytes) -> list[int]:
@@ -43,7 +61,23 @@ def _field(data: bytes, name: bytes) -> list[int]:
     return [int(part) for part in data[start : data.index(b"\n", start)].split()]
 
 
-def stat_key(info: os.stat_result) -> tuple[int, int, int, int, int]:
+def read_stat(pid: int, proc: str = "/proc") -> Stat:
+    """Raises OSError, ValueError."""
+    data = _read(f"{proc}/{pid}/stat")
+    # The name may hold anything, so count from its closing bracket: field 3 is the first there.
+    fields = data[data.rindex(b")") + 2 :].split(None, 20)
+    return Stat(int(fields[1]), int(fields[19]))
+
+
+def has_children(pid: int, proc: str = "/proc") -> bool:
+    """Whether a process's *first* thread has children, zombies included. Exact at the instant of the call.
+
+    Raises FileNotFoundError where the kernel was built without CONFIG_PROC_CHILDREN, or when the process is gone.
+    """
+    return bool(_read(f"{proc}/{pid}/task/{pid}/children"))
+
+
+def stat_key(info: os.stat_result) -> Key:
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
@@ -56,16 +90,32 @@ def read_image(pid: int, proc: str = "/proc") -> Image:
     link = f"{proc}/{pid}/exe"
     path = os.readlink(link)
     info = os.stat(link)
-    if path.endswith(_DELETED) and info.st_nlink == 0:
+    deleted = info.st_nlink == 0
+    if deleted and path.endswith(_DELETED):
         path = path.removesuffix(_DELETED)
-    return Image(path, stat_key(info))
+    return Image(path, stat_key(info), deleted)
 
 
-def parents(first: int, stop: int, proc: str = "/proc") -> list[int]:
-    """The parent chain from `first`, nearest first, up to but without `stop` (the sandbox's init)."""
-    chain: list[int] = []
-    pid = first
-    while pid > 1 and pid != stop and len(chain) < _MAX_ANCESTORS:
-        chain.append(pid)
-        pid = read_status(pid, proc).parent
+class Ancestor(NamedTuple):
+    pid: int
+    start: int
+    image: Image
+
+
+def ancestors(child: int, parent: int, stop: int, proc: str = "/proc") -> list[Ancestor]:
+    """The chain from `parent` of `child`, nearest first, up to but without `stop` (the sandbox's init); 64 at most.
+
+    Raises ProcessLookupError or FileNotFoundError when it changed meanwhile: read again.
+    """
+    chain: list[Ancestor] = []
+    born = -1
+    while parent > 1 and parent != stop and len(chain) < MAX_ANCESTORS:
+        image = read_image(parent, proc)
+        stat = read_stat(parent, proc)
+        # An id passes on only after its process died and lost its children, so whoever has it then is younger than
+        # they are. The clock is coarse: where it does not decide, ask the child again.
+        if stat.start >= born and read_stat(child, proc).parent != parent:
+            raise ProcessLookupError(f"the parent of {child} ended")
+        chain.append(Ancestor(parent, stat.start, image))
+        child, born, parent = parent, stat.start, stat.parent
     return chain

@@ -1,4 +1,4 @@
-"""seccomp: a small cBPF assembler, the filter every command gets, and the notification of connect().
+"""seccomp: a small cBPF assembler, the filter every command gets, and the notifications the watcher answers.
 
 The filter is a deny list for system calls (default allow, so programs keep working) and an allow list for socket
 families. Facts: contract/sandbox.md 12; the additions are in isolation.md 5.
@@ -47,6 +47,7 @@ _TABLE: Final = {
     "open_tree_attr": (467, 467),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
+    "execve": (59, 221),
     "execveat": (322, 281),
     "seccomp": (317, 277),
     "process_vm_readv": (310, 270),
@@ -89,7 +90,7 @@ NUMBER: Final = {name: numbers[0 if syscalls.MACHINE == "x86_64" else 1] for nam
 
 _SPECIAL: Final = frozenset(
     {"socket", "connect", "clone", "clone3", "sendto", "sendmsg", "sendmmsg"}
-    | {"unshare", "execveat", "seccomp", "prlimit64", "prctl"}
+    | {"unshare", "execve", "execveat", "seccomp", "prlimit64", "prctl"}
 )
 DENIED: Final = tuple(name for name in _TABLE if name not in _SPECIAL)
 """Refused with EPERM whatever the arguments."""
@@ -188,10 +189,12 @@ def command_filter() -> bytes:
     return b"".join([*program, _PASS])
 
 
-def connect_filter() -> bytes:
-    """Stacks with `command_filter`: connect() waits for the watcher's word."""
-    notify = _instruction(_RETURN, _USER_NOTIFY)
-    return b"".join([*_prologue()[:4], _instruction(_JEQ, NUMBER["connect"], 0, 1), notify, _PASS])
+def watched_filter() -> bytes:
+    """Stacks with `command_filter`: connect(), execve() and execveat() wait for the watcher's word."""
+    program = _prologue()[:4]
+    for name in ("connect", "execve", "execveat"):
+        program += [_instruction(_JEQ, NUMBER[name], 0, 1), _instruction(_RETURN, _USER_NOTIFY)]
+    return b"".join([*program, _PASS])
 
 
 def install(program: bytes, flags: int = 0) -> int:

@@ -1,11 +1,15 @@
-"""The connect watcher: one process that answers every sandbox's connect() notifications.
+"""The connect watcher: one process that answers every sandbox's notifications of connect() and execve().
 
-While the calling thread is frozen it notes who calls (executable, ancestors, image files) under the socket's cookie,
-tells that sandbox's supervisor, and lets the call run. It decides nothing about policy. A process of its own: beside
-busy Python a connect() would wait milliseconds for the interpreter lock (isolation.md 4).
+While the calling thread is frozen in connect() it numbers the connection, notes under that number who calls
+(executable, ancestors, image files), tells that sandbox's supervisor, and lets the call run. The number travels as the
+socket's mark: the kernel copies it to the socket that the proxy accepts (`tcp_fwmark_accept`), and no command may set
+a mark. Of an execve() it notes only what `lineage` must know. It decides nothing about policy. A process of its own:
+beside busy Python a connect() would wait milliseconds for the interpreter lock (isolation.md 4).
 
-Per connection one datagram: {"c": cookie, "p": pid inside, "x": [[path, dev, ino, size, mtime_ns, ctime_ns], ...],
-"n": [index, ...]} with one descriptor of the image file for every index in "n" (images the supervisor has not seen).
+One datagram per connection: RECORD (number, chain, pid inside) when the chain was told before, else that as JSON,
+{"m": number, "p": pid, "c": chain, "x": [[path, dev, ino, size, mtime_ns, ctime_ns, deleted, counts], ...],
+"n": [index, ...]}, with one descriptor of the image file for every index in "n" (images the supervisor has not seen).
+A chain of NOBODY: programs that are not the same called connect() on this one socket.
 """
 
 from __future__ import annotations
@@ -18,15 +22,36 @@ import select
 import signal
 import socket
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from pyopenshell.isolation import channel, seccomp, syscalls
-from pyopenshell.isolation.processes import Image, parents, read_image, read_status
+from pyopenshell.isolation.lineage import Lineage
+from pyopenshell.isolation.processes import Image, Key, ancestors, read_image, read_status
 
-SO_COOKIE: Final = 57
-_ATTEMPTS = 8
+RECORD: Final = struct.Struct("=III")
+NOBODY: Final = 0
+SO_MARK: Final = 36
+_MARKS = 1 << 32
+_ATTEMPTS = 4
 _SEEN_IMAGES = 4096
-"""Per sandbox; when full it is forgotten, and the supervisor gets descriptors it already has."""
+_SEEN_CHAINS = 4096
+"""Per sandbox; when full they are forgotten, and the supervisor is told again what it knows."""
+_SOCKETS = 4096
+"""Connections per sandbox of which it is remembered who made them; a second connect() on an older one is NOBODY's."""
+
+
+class _Link(NamedTuple):
+    image: Image
+    counts: bool
+
+
+class _Caller(NamedTuple):
+    pid: int
+    """In its own PID namespace."""
+    chain: tuple[_Link, ...]
+    """Itself, then its ancestors, nearest first."""
+    new: list[int]
+    """Indices of images the supervisor has no descriptor of."""
 
 
 class _Unrecorded(Exception):  # noqa: N818 - a verdict, not an error of ours
@@ -40,7 +65,11 @@ class _Unrecorded(Exception):  # noqa: N818 - a verdict, not an error of ours
 class _Sandbox:
     def __init__(self, notify: int, init: int, records: socket.socket) -> None:
         self.notify, self._init, self._records = notify, init, records
-        self._seen: set[tuple[int, ...]] = set()
+        self._lineage = Lineage()
+        self._images: set[Key] = set()
+        self._chains: dict[tuple[_Link, ...], int] = {}
+        self._callers: dict[int, int] = {}  # number of a connection -> chain
+        self._last_mark = self._last_chain = 0
         with contextlib.suppress(OSError):
             seccomp.wake_on_this_cpu(notify)
 
@@ -49,38 +78,54 @@ class _Sandbox:
         self._records.close()
 
     def answer(self) -> None:
-        """Take one notification and answer it."""
+        """Take one notification and answer it. Raises OSError when there will be no more."""
         try:
             call = seccomp.receive(self.notify)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EINTR):
                 return  # the thread died before we looked
             raise
-        verdict = 0
-        try:
-            self._record(call)
-        except _Unrecorded as unrecorded:
-            verdict = unrecorded.code
-        except Exception:  # noqa: BLE001 - one sandbox's oddity must not end the watcher of all
-            # Not identified: the call may run, because a proxy connection nobody recorded is denied at accept.
-            verdict = 0
+        verdict = self._connecting(call) if call.number == seccomp.NUMBER["connect"] else self._executing(call)
         with contextlib.suppress(OSError):  # interrupted or killed meanwhile
             if verdict:
                 seccomp.fail(self.notify, call.id, verdict)
             else:
                 seccomp.resume(self.notify, call.id)
 
+    def _executing(self, call: seccomp.Notification) -> int:
+        """0, or the error with which execve() fails because its consequences could not be noted."""
+        try:
+            self._lineage.executing(call.thread)
+        except Exception:  # noqa: BLE001 - one sandbox's oddity must not end the watcher of all
+            return errno.EAGAIN
+        return 0
+
+    def _connecting(self, call: seccomp.Notification) -> int:
+        """0, or the error with which connect() fails."""
+        try:
+            self._record(call)
+        except _Unrecorded as unrecorded:
+            return unrecorded.code
+        except Exception:  # noqa: BLE001 - one sandbox's oddity must not end the watcher of all
+            # Not identified: the call may run, because a proxy connection nobody recorded is denied at accept.
+            return 0
+        return 0
+
     def _record(self, call: seccomp.Notification) -> None:
-        cookie = _cookie(call.thread, call.first_argument & 0xFFFFFFFF)
-        if cookie is None:
+        sock = _stream(call.thread, call.first_argument & 0xFFFFFFFF)
+        if sock is None:
             return
-        inside = read_status(call.thread).inside
+        with sock:
+            before = sock.getsockopt(socket.SOL_SOCKET, SO_MARK) % _MARKS
+            self._last_mark = mark = self._last_mark % (_MARKS - 1) + 1
+            # Before anything can fail: this call must not run under the number of an earlier one.
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", mark))
         for attempt in range(_ATTEMPTS):
             opened: list[int] = []
             try:
-                images, new = self._look(call.thread, opened)
+                caller = self._look(call.thread, opened)
                 if seccomp.valid(self.notify, call.id):
-                    self._tell(cookie, inside, images, new, opened)
+                    self._tell(mark, before, caller, opened)
                 return
             except (FileNotFoundError, ProcessLookupError):
                 if attempt == _ATTEMPTS - 1:  # an ancestor ended while we read: the chain is a new one
@@ -88,33 +133,58 @@ class _Sandbox:
             finally:
                 channel.close_all(opened)
 
-    def _look(self, thread: int, opened: list[int]) -> tuple[list[Image], list[int]]:
-        images, new = [], []
-        for index, pid in enumerate([thread, *parents(read_status(thread).parent, self._init)]):
-            image = read_image(pid)
-            images.append(image)
-            if image.key not in self._seen:
+    def _look(self, thread: int, opened: list[int]) -> _Caller:
+        """Raises ProcessLookupError or FileNotFoundError when the chain changed meanwhile."""
+        status = read_status(thread)
+        pids, chain = [thread], [_Link(read_image(thread), True)]
+        for one in ancestors(thread, status.parent, self._init):
+            pids.append(one.pid)
+            chain.append(_Link(one.image, self._lineage.counts(one.pid, one.start, one.image)))
+        new = []
+        for index, (pid, link) in enumerate(zip(pids, chain, strict=True)):
+            if link.image.key not in self._images:
                 opened.append(os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC))
                 new.append(index)
-        return images, new
+        return _Caller(status.inside, tuple(chain), new)
 
-    def _tell(self, cookie: int, pid: int, images: list[Image], new: list[int], opened: list[int]) -> None:
-        record = {"c": cookie, "p": pid, "x": [[image.path, *image.key] for image in images], "n": new}
-        data = json.dumps(record, separators=(",", ":")).encode()
+    def _tell(self, mark: int, before: int, caller: _Caller, opened: list[int]) -> None:
+        known = self._chains.get(caller.chain)
+        if before and (known is None or self._callers.get(before) != known):
+            self._send(RECORD.pack(mark, NOBODY, caller.pid), [])
+            return
+        if known is not None and not opened:
+            self._send(RECORD.pack(mark, known, caller.pid), [])
+        else:
+            known = self._introduce(mark, caller, opened)
+        self._callers[mark] = known
+        if len(self._callers) > _SOCKETS:
+            del self._callers[next(iter(self._callers))]
+
+    def _introduce(self, mark: int, caller: _Caller, opened: list[int]) -> int:
+        number = self._last_chain + 1
+        images = [[link.image.path, *link.image.key, link.image.deleted, link.counts] for link in caller.chain]
+        record = {"m": mark, "p": caller.pid, "c": number, "x": images, "n": caller.new}
+        self._send(json.dumps(record, separators=(",", ":")).encode(), opened)
+        self._last_chain = number
+        if len(self._chains) >= _SEEN_CHAINS or len(self._images) >= _SEEN_IMAGES:
+            self._chains.clear()
+            self._images.clear()
+        self._chains[caller.chain] = number
+        self._images.update(link.image.key for link in caller.chain)
+        return number
+
+    def _send(self, data: bytes, fds: list[int]) -> None:
         try:
-            channel.send_raw(self._records, data, opened, socket.MSG_DONTWAIT)
+            channel.send_raw(self._records, data, fds, socket.MSG_DONTWAIT)
         except BlockingIOError:
             # Never let an unrecorded connection through: that is how an attacker would blind us.
             raise _Unrecorded(errno.EAGAIN) from None
         except OSError as error:
             raise _Unrecorded(errno.ECONNREFUSED) from error
-        if len(self._seen) + len(new) > _SEEN_IMAGES:
-            self._seen.clear()
-        self._seen.update(images[index].key for index in new)
 
 
-def _cookie(thread: int, fd: int) -> int | None:
-    """Cookie of the caller's TCP socket, None for anything that is not one. Raises OSError."""
+def _stream(thread: int, fd: int) -> socket.socket | None:
+    """A duplicate of the caller's TCP socket, None for anything that is not one. Raises OSError."""
     # PIDFD_THREAD (Linux 6.9, same value as O_EXCL) matters when a thread has a descriptor table of its own.
     try:
         pidfd = os.pidfd_open(thread, os.O_EXCL)
@@ -124,11 +194,10 @@ def _cookie(thread: int, fd: int) -> int | None:
         sock = socket.socket(fileno=syscalls.pidfd_getfd(pidfd, fd))
     finally:
         os.close(pidfd)
-    with sock:
-        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type & 0xF != socket.SOCK_STREAM:
-            return None
-        value: int = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
-        return value
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type & 0xF == socket.SOCK_STREAM:
+        return sock
+    sock.close()
+    return None
 
 
 def serve(requests: socket.socket) -> None:

@@ -44,7 +44,7 @@ class FakeIdentifier:
         accepted.getpeername()
         self.asked += 1
         if self.identity is None:
-            raise IdentityError("ambiguous shared socket ownership")
+            raise IdentityError("owner_ambiguous", "ambiguous shared socket ownership")
         return self.identity
 
 

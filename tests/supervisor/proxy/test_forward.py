@@ -161,7 +161,7 @@ async def test_unknown_owner_is_denied_and_stays_denied() -> None:
 
         answers = await r.run(talk)
         assert [a.status for a in answers] == [403, 403]
-        assert answers[0].json["reason"] == "ambiguous shared socket ownership"
+        assert answers[0].json["reason"] == "owner_ambiguous: ambiguous shared socket ownership"
         assert answers[0].json["failed_condition"] == "identity_unknown"
         assert "binary" not in answers[0].json
         assert not r.denials[0].proposable

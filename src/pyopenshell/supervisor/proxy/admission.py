@@ -138,7 +138,7 @@ class Admitter:
         try:
             identity = await peer.identify(self._identifier)
         except IdentityError as error:
-            return self._unknown(intent, str(error))
+            return self._unknown(intent, f"{error.code}: {error}")
         while True:
             generation = self._current.generation
             cell = self._connect(intent, identity)
