@@ -91,25 +91,11 @@ async def test_upstream_certificates_are_verified(tls_upstream: Upstream) -> Non
             assert tls_upstream.requests == []
 
 
-async def test_a_client_that_does_not_trust_us(tls_upstream: Upstream) -> None:
-    async with rig(API, upstreams={("api.test", 443): tls_upstream.address}) as r:
-
-        def talk(client: Client) -> None:
-            client.connect("api.test:443")
-            context = ssl.create_default_context(cadata=UPSTREAM_CA.ca_pem)
-            with pytest.raises(ssl.SSLCertVerificationError):
-                context.wrap_socket(client.socket, server_hostname="api.test")
-
-        await r.run(talk)
-        await r.log.until("TLS relay error")
-
-
 def test_leaves_are_what_strict_clients_accept() -> None:
     authority = CertificateAuthority.create("OpenShell Sandbox CA")
     root = x509.load_pem_x509_certificate(authority.ca_pem.encode())
     assert root.subject.rfc4514_string() == "CN=OpenShell Sandbox CA,O=OpenShell"
-    lifetime = root.not_valid_after_utc - root.not_valid_before_utc
-    assert 365 <= lifetime.days <= 398
+    assert (root.not_valid_after_utc - root.not_valid_before_utc).days > 3650, "longer than any sandbox"
     context = authority.context("api.test")
     assert authority.context("api.test") is context
     for n in range(300):

@@ -26,6 +26,7 @@ from pyopenshell.supervisor.proxy.pool import Pool
 from pyopenshell.supervisor.proxy.records import Recorder
 from pyopenshell.supervisor.proxy.relay import Relay
 from pyopenshell.supervisor.proxy.tls import UpstreamTrust
+from pyopenshell.supervisor.proxy.tlsstream import distrust
 from pyopenshell.supervisor.proxy.transport import Side, Tunnel
 from pyopenshell.supervisor.proxy.websocket import Assemblies, WebSocket
 from pyopenshell.supervisor.tasks import cancel, spawn
@@ -93,6 +94,7 @@ class Plane:
         is no longer granted ends now.
         """
         self._pool.clear()
+        self._trust.forget()
         for relay in list(self._relays):
             door = relay.door
             if isinstance(door, TunnelDoor | ForwardDoor):
@@ -375,10 +377,19 @@ class Plane:
             seconds = self.limits.handshake_seconds
             await side.start_tls(context, server=True, host=None, seconds=seconds, hello=hello)
         except OSError as error:
-            self.record.failed(admission.host, admission.port, f"TLS relay error: {error}", admission.identity)
+            self._client_failed(admission, error)
             return
+        side.on_tls_error = lambda error: self._client_failed(admission, error)
         self.inspect(side, admission, "https")
         side.release()
+
+    def _client_failed(self, admission: Admission, error: OSError) -> None:
+        """A client that would not go on: because of our certificate, or for any other reason."""
+        how = distrust(error)
+        if how:
+            self.record.distrusted(admission, how)
+        else:
+            self.record.failed(admission.host, admission.port, f"TLS relay error: {error}", admission.identity)
 
     def not_inspectable(self, side: Side, admission: Admission, detail: str, alert: bytes = b"") -> None:
         """Refuse a tunnel whose bytes cannot be judged: `alert`, or the envelope inside the tunnel; then the end."""
@@ -432,9 +443,19 @@ class Plane:
         return side
 
     async def _secure(self, side: Side, admission: Admission, where: str) -> Side | Failure:
+        ca_pem = admission.target.ca_pem
+        key = (admission.cell.key, admission.host, admission.port, ca_pem)
+        session, until = self._trust.session(key)
         try:
-            context = self._trust.context(admission.target.ca_pem)
-            await side.start_tls(context, server=False, host=admission.host, seconds=self.limits.handshake_seconds)
+            await side.start_tls(
+                self._trust.context(ca_pem),
+                server=False,
+                host=admission.host,
+                seconds=self.limits.handshake_seconds,
+                session=session,
+                # A server may answer with a full handshake all the same; to count that as older is the safe side.
+                on_session=lambda session: self._trust.keep(key, session, until),
+            )
         except ssl.SSLCertVerificationError as error:
             detail = f"certificate of {where} was not accepted: {error.verify_message}"
             return Failure("tls", "upstream_tls_failed", detail)

@@ -35,6 +35,7 @@ _PHRASES = {
     502: "Bad Gateway",
     503: "Service Unavailable",
 }
+_TRUST_ADVICE = "point it at $SSL_CERT_FILE, or ask for `tls: skip` on this endpoint"
 ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -194,6 +195,24 @@ class Recorder:
         reason = f"HTTP request rejected before policy evaluation{where}: {detail}"
         self.emit(
             NetworkEvent("OPEN", Severity.MEDIUM, Action.DENIED, host, port, policy="-", engine="l7", reason=reason)
+        )
+
+    def distrusted(self, admission: Admission, how: str) -> None:
+        """A client ended the handshake because of our certificate. Not a verdict of policy, but it is our certificate
+        that stands between the client and its server, so it is told where refusals are looked up.
+        """
+        self.emit(
+            NetworkEvent(
+                "OPEN",
+                Severity.MEDIUM,
+                Action.DENIED,
+                admission.host,
+                admission.port,
+                actor=actor(admission.identity),
+                policy=admission.cell.decision.rule,
+                engine="tls",
+                reason=f"client does not trust the sandbox CA, or pins its certificate ({how}): {_TRUST_ADVICE}",
+            )
         )
 
     def failed(self, host: str, port: int, message: str, identity: Identity | None = None) -> None:

@@ -1,8 +1,8 @@
 """uvloop transports behind `channel.Channel`, and raw tunnels that move bytes without looking at them.
 
 Knows transports and their traps; nothing of HTTP or policy. Data can arrive between the end of a handshake and the
-return of `start_tls`, and half-close does not exist through TLS. Reading is paused on the TCP transport, so that an end
-cannot overtake decrypted data: a precaution, as uvloop 0.23 passed our test for that loss either way.
+return of `start_tls`. Reading is paused on the TCP transport, so that an end cannot overtake data that was not
+delivered yet.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from pyopenshell.supervisor.proxy.tlsstream import TlsStream
+
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST, which is how a truncated body is told from a finished one."""
-SHUTDOWN_SECONDS = 5.0
-"""For the peer's close_notify after ours."""
 
 
-def _ignore(_: bytes) -> None:
+def _ignore(_: object) -> None:
     return None
 
 
@@ -51,6 +51,7 @@ class Side(asyncio.Protocol):
         "congested",
         "ended",
         "on_closed",
+        "on_tls_error",
         "reading",
         "tcp",
         "write",
@@ -67,7 +68,9 @@ class Side(asyncio.Protocol):
         self.on_closed: Callable[[], None] = _nothing
         """Called once when the connection is gone, whoever ended it."""
         self.write: Callable[[bytes], None] = _ignore
-        self._tls: Any = None
+        self._tls: TlsStream | None = None
+        self.on_tls_error: Callable[[ssl.SSLError], None] = _ignore
+        """Called with what ended the connection after its handshake, when TLS did: an alert, a broken record."""
         self._early: list[bytes] | None = [] if hold else None
         self._water = (high_water, low_water)
         self._unbind()
@@ -143,10 +146,8 @@ class Side(asyncio.Protocol):
     def eof_received(self) -> bool:
         self.ended = True
         if self._early is not None:
-            return False
-        keep = self._eof()
-        # Through TLS the transport closes whatever we answer.
-        return keep and self._tls is None
+            return self._tls is not None
+        return self._eof()
 
     def connection_lost(self, _: BaseException | None) -> None:
         if self.closed:
@@ -170,56 +171,35 @@ class Side(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------------------- TLS
 
     async def start_tls(
-        self, context: ssl.SSLContext, *, server: bool, host: str | None, seconds: float, hello: bytes = b""
+        self,
+        context: ssl.SSLContext,
+        *,
+        server: bool,
+        host: str | None,
+        seconds: float,
+        hello: bytes = b"",
+        session: ssl.SSLSession | None = None,
+        on_session: Callable[[ssl.SSLSession], None] | None = None,
     ) -> None:
         """Speak TLS from here on. `hello` was already read from the connection. Raises OSError (ssl.SSLError too).
 
-        Application data that comes with the handshake is delivered by `release`.
+        Application data that comes with the handshake is delivered by `release`. For `session` see `TlsStream`.
         """
-        loop = asyncio.get_running_loop()
+        if self.closed or self.tcp.is_closing():
+            raise ConnectionResetError("connection closed before the TLS handshake")
         self._early = []
-        handshake = loop.create_task(
-            loop.start_tls(
-                self.tcp,
-                self,
-                context,
-                server_side=server,
-                server_hostname=host,
-                ssl_handshake_timeout=seconds,
-                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-            )
-        )
-        if hello:
-            # start_tls swaps the protocol in its first step and schedules connection_made behind it; two turns of the
-            # ready queue later the TLS protocol is live and nothing can have been read from the socket yet.
-            loop.call_soon(loop.call_soon, self._inject, hello)
-        try:
-            tls = await handshake
-            if tls is None:
-                raise ConnectionResetError("connection closed during the TLS handshake")
-        except BaseException as error:
-            handshake.cancel()
-            self.tcp.abort()
-            self.connection_lost(error)
-            if isinstance(error, AttributeError):
-                # uvloop's answer when the transport was already closed under it.
-                raise ConnectionResetError("connection closed before the TLS handshake") from None
-            raise
+        tls = TlsStream(self, context, server=server, host=host, session=session, on_session=on_session)
         self._tls = tls
+        self.write = _ignore  # until there are keys
+        self.tcp.set_protocol(tls)
+        try:
+            await tls.handshake(hello, seconds)
+        except BaseException as error:
+            # What was written, an alert perhaps, still goes out.
+            self.tcp.close()
+            self.connection_lost(error)
+            raise
         self.write = tls.write
-        tls.set_write_buffer_limits(*self._water)
-
-    def _inject(self, data: bytes) -> None:
-        protocol = self.tcp.get_protocol()
-        if protocol is self or self.tcp.is_closing():
-            return
-        view = memoryview(data)
-        while view:
-            buffer = protocol.get_buffer(len(view))
-            size = min(len(buffer), len(view))
-            buffer[:size] = view[:size]
-            protocol.buffer_updated(size)
-            view = view[size:]
 
     def take_early(self) -> bytes:
         """What came before someone was bound; nothing is held back any more."""
@@ -231,8 +211,8 @@ class Side(asyncio.Protocol):
         early = self.take_early()
         if early:
             self._data(early)
-        if self.ended and not self.closed:
-            self._eof()
+        if self.ended and not self.closed and not self._eof():
+            self.close()
 
 
 class _Half(asyncio.Protocol):

@@ -1,0 +1,293 @@
+"""TLS over a uvloop TCP transport: records in, plain bytes out, and the other way round.
+
+Owned by a `transport.Side`. Knows OpenSSL's memory interface and nothing of HTTP, policy or who is asking. It exists
+beside uvloop's own TLS because the proxy needs what that one hides: why a handshake failed, sessions to resume, bytes
+that were read before TLS began, a peer that only stopped sending; and because that one ends every read with an
+exception (docs/decisions/0009-own-tls-stream.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyopenshell.supervisor.proxy.transport import Side
+
+SHUTDOWN_SECONDS = 5.0
+"""For the peer's end after our close_notify."""
+_READ = 65536
+"""Plain bytes taken out of OpenSSL at a time; a record holds at most 16 KiB."""
+_CLOSED = "connection closed during the TLS handshake"
+
+
+_DISTRUST = {
+    "TLSV1_ALERT_UNKNOWN_CA": "unknown_ca",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "bad_certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "certificate_unknown",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "unsupported_certificate",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "certificate_revoked",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "certificate_expired",
+}
+"""OpenSSL's name of an alert that a client sends about our certificate -> its name in RFC 8446."""
+
+
+def distrust(error: OSError) -> str:
+    """How a client showed that it does not accept our certificate; "" when it failed for another reason."""
+    if isinstance(error, ClosedInHandshakeError):
+        return "closed right after our certificate" if error.answered else ""
+    alert = _DISTRUST.get(getattr(error, "reason", None) or "")
+    return f"alert {alert}" if alert else ""
+
+
+class ClosedInHandshakeError(ConnectionResetError):
+    """The peer ended the connection before the handshake was complete, without an alert."""
+
+    def __init__(self, *, answered: bool) -> None:
+        super().__init__(_CLOSED)
+        self.answered = answered
+        """It had been sent our part of the handshake, which for a server holds the certificate."""
+
+
+class TlsStream(asyncio.Protocol):
+    """The protocol of the TCP transport from the moment TLS begins; tells its side what the connection does."""
+
+    __slots__ = (
+        "_answered",
+        "_closing",
+        "_ended",
+        "_feed",
+        "_incoming",
+        "_left",
+        "_object",
+        "_on_session",
+        "_outgoing",
+        "_pending",
+        "_read",
+        "_side",
+        "_take",
+        "_tcp",
+        "_timer",
+        "_waiter",
+        "_write",
+    )
+
+    def __init__(
+        self,
+        side: Side,
+        context: ssl.SSLContext,
+        *,
+        server: bool,
+        host: str | None,
+        session: ssl.SSLSession | None = None,
+        on_session: Callable[[ssl.SSLSession], None] | None = None,
+    ) -> None:
+        """`on_session` gets the session that a later connection may resume; once, and after data has arrived: the
+        tickets of TLS 1.3 come behind the handshake."""
+        self._side = side
+        self._tcp: Any = side.tcp
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server, host, session)
+        self._on_session = on_session
+        self._feed = self._incoming.write
+        self._take = self._outgoing.read
+        self._read = self._object.read
+        self._write = self._object.write
+        self._pending = self._object.pending
+        self._waiter: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._answered = False
+        self._left = 0
+        """Unsent bytes when the shutdown's deadline was last looked at."""
+        self._closing = False
+        """Our close_notify went out; what still comes is dropped."""
+        self._ended = False
+        """The peer's close_notify was read."""
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the handshake was an abbreviated one."""
+        return bool(self._object.session_reused)
+
+    # ---------------------------------------------------------------------------------------------------- handshake
+
+    async def handshake(self, hello: bytes, seconds: float) -> None:
+        """Complete the handshake; `hello` was read before. Raises OSError (ssl.SSLError and TimeoutError too)."""
+        waiter = self._waiter
+        assert waiter is not None
+        self._arm(seconds, self._late)
+        self._feed(hello)
+        self._shake()
+        try:
+            await waiter
+        finally:
+            self._disarm()
+
+    def _late(self) -> None:
+        self._timer = None
+        self._fail(TimeoutError("TLS handshake did not complete in time"))
+
+    def _shake(self) -> None:
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except ssl.SSLError as error:
+            self._flush()  # the alert
+            self._fail(error)
+            return
+        self._flush()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+
+    def _arm(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, call)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _flush(self) -> None:
+        data = self._take()
+        if data:
+            self._answered = True
+            self._tcp.write(data)
+
+    # ------------------------------------------------------------------------------------------------- side, outbound
+
+    def write(self, data: bytes) -> None:
+        if self._closing:
+            return
+        try:
+            sent = self._write(data)
+            if sent < len(data):
+                view = memoryview(data)
+                while sent < len(data):
+                    sent += self._write(view[sent:])
+        except ssl.SSLError:
+            # A connection whose keys are gone; the loss is reported by its transport.
+            self._tcp.abort()
+            return
+        self._tcp.write(self._take())
+
+    def close(self) -> None:
+        """Send close_notify behind what was written, then read and drop until the peer ends too, or a deadline."""
+        if self._closing:
+            return
+        if self._waiter is not None:
+            self._tcp.abort()
+            return
+        self._closing = True
+        with contextlib.suppress(ssl.SSLError):
+            self._object.unwrap()
+        self._flush()
+        if self._ended or self._tcp.is_closing():
+            self._tcp.close()
+        else:
+            self._arm(SHUTDOWN_SECONDS, self._overdue)
+
+    def _overdue(self) -> None:
+        """A peer that still takes what was written is slow, not gone."""
+        left = self._tcp.get_write_buffer_size()
+        if left and left != self._left:
+            self._left = left
+            self._arm(SHUTDOWN_SECONDS, self._overdue)
+        else:
+            self._tcp.abort()
+
+    # ------------------------------------------------------------------------------------------------------ protocol
+
+    def data_received(self, data: bytes) -> None:
+        self._feed(data)
+        if self._waiter is not None:
+            self._shake()
+            if self._waiter is not None or not self._incoming.pending:
+                return
+        if self._closing:
+            self._drain()
+        else:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Hand on what can be decrypted. Asking OpenSSL for more than there is would cost an exception each time."""
+        incoming, read, pending = self._incoming, self._read, self._pending
+        pieces: list[bytes] = []
+        ended, failure = False, None
+        try:
+            while True:
+                plain = read(_READ)
+                if not plain:
+                    ended = True
+                    break
+                pieces.append(plain)
+                if not incoming.pending and not pending():
+                    break
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            failure = error
+        if self._outgoing.pending:
+            self._flush()
+        side = self._side
+        if pieces:
+            if self._on_session is not None:
+                self._offer_session()
+            side.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if failure is not None:
+            side.on_tls_error(failure)
+            self._tcp.close()
+        elif ended:
+            self._ended = True
+            if self._closing:
+                self._tcp.close()
+            elif not side.eof_received():
+                self.close()
+
+    def _offer_session(self) -> None:
+        offer, self._on_session = self._on_session, None
+        session = self._object.session
+        if offer is not None and session is not None:
+            offer(session)
+
+    def _drain(self) -> None:
+        """After our close_notify only the peer's own matters."""
+        try:
+            while self._read(_READ):
+                pass
+        except ssl.SSLWantReadError:
+            return
+        except ssl.SSLError:
+            pass
+        self._disarm()
+        self._tcp.close()
+
+    def eof_received(self) -> bool:
+        """The end of TCP without close_notify may be anybody's doing: to the side it is a loss, never an end."""
+        if self._waiter is not None:
+            self._fail(ClosedInHandshakeError(answered=self._answered))
+        elif not self._ended or self._closing:
+            self._tcp.close()
+        return True
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self._fail(ClosedInHandshakeError(answered=self._answered))
+        self._disarm()
+        self._side.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self._side.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._side.resume_writing()
