@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 
-from pyopenshell.policy.model import Endpoint, L7Match, Policy, QueryMatcher, Rule
+from pyopenshell.policy.model import Endpoint, GraphqlOperation, L7Match, McpOptions, Policy, QueryMatcher, Rule
 
 BINARIES = ("/b/c", "/b/d", "/b/*", "/**/c")
 HOSTS = ("a.x.z", "b.x.z", "*.x.z", "**.x.z", "*.*.z", "a*.x.z")
@@ -23,6 +23,8 @@ class Style:
     query: float = 0.25
     classes: float = 0.0
     extras: bool = False
+    sorts: float = 0.0
+    """How often an endpoint has a protocol other than `rest`."""
 
 
 def path(rng: random.Random, style: Style) -> str:
@@ -70,16 +72,77 @@ def endpoint(rng: random.Random, style: Style) -> Endpoint:
         rules=tuple(match(rng, style) for _ in range(rng.choice([0, 1, 2, 2, 3]))),
         deny_rules=tuple(match(rng, style) for _ in range(rng.choice([0, 0, 1, 1, 2]))),
     )
+    if rng.random() < style.sorts:
+        plain = of_sort(rng, plain, style)
     if not style.extras:
         return plain
+    if plain.protocol != "rest":
+        return dataclasses.replace(plain, allow_encoded_slash=rng.random() < 0.3)
     return dataclasses.replace(
         plain,
-        protocol="graphql" if rng.random() < 0.05 else "rest",
         tls="skip" if rng.random() < 0.05 else "",
         path_case=rng.choice(["sensitive", "sensitive", "insensitive"]),
         allow_encoded_slash=rng.random() < 0.3,
         access=rng.choice(["", "", "", "read-only", "full"]) if not plain.rules else "",
     )
+
+
+TYPES = ("query", "mutation", "*")
+NAMES = ("", "", "G*", "Go", "?et")
+ROOTS = ("a", "b", "a*", "*b", "?")
+CALLS = ("tools/call", "tools/*", "initialize", "x", "*", "?")
+TOOLS = ("t", "t_*", "*", "[!t]*", "t/u", "*/*")
+
+
+def graphql_match(rng: random.Random) -> L7Match:
+    fields = tuple(rng.sample(ROOTS, rng.choice([0, 0, 1, 2])))
+    return L7Match(operation_type=rng.choice(TYPES), operation_name=rng.choice(NAMES), fields=fields)
+
+
+def call_match(rng: random.Random, protocol: str) -> L7Match:
+    if protocol == "json-rpc" or rng.random() < 0.4:
+        return L7Match(rng.choice(CALLS))
+    params = {"name": QueryMatcher(tuple(rng.sample(TOOLS, rng.choice([1, 1, 2]))))}
+    if rng.random() < 0.2:
+        params["uri"] = QueryMatcher(("f:*",))
+    return L7Match(rng.choice(["", "", "tools/call", "*"]), params=tuple(params.items()))
+
+
+def of_sort(rng: random.Random, plain: Endpoint, style: Style) -> Endpoint:
+    """The same endpoint under another protocol, with matchers of that protocol."""
+    protocol = rng.choice(["websocket", "websocket", "graphql", "graphql", "json-rpc", "mcp", "mcp"])
+    access = rng.choice(["", "", "read-only", "read-write", "full"]) if protocol in ("websocket", "graphql") else ""
+
+    def one() -> L7Match:
+        if protocol == "graphql" or (protocol == "websocket" and rng.random() < 0.3):
+            return graphql_match(rng)
+        if protocol == "websocket":
+            return dataclasses.replace(match(rng, style), method=rng.choice(["GET", "WEBSOCKET_TEXT", "*"]))
+        return call_match(rng, protocol)
+
+    made = dataclasses.replace(
+        plain,
+        protocol=protocol,
+        access=access,
+        rules=() if access else tuple(one() for _ in range(rng.choice([1, 1, 2, 3]))),
+        deny_rules=tuple(one() for _ in range(rng.choice([0, 0, 1, 1, 2]))),
+    )
+    if protocol == "mcp":
+        everything = rng.random() < 0.1
+        options = McpOptions(
+            strict_tool_names=rng.random() < 0.6,
+            allow_all_known_mcp_methods=everything,
+            versions=rng.choice([(), (), ("1",), ("1", "2")]),
+        )
+        made = dataclasses.replace(made, mcp=options, rules=() if everything else made.rules)
+    if protocol in ("graphql", "websocket") and rng.random() < 0.3:
+        known = {name: GraphqlOperation(*rng.choice(REGISTERED)) for name in rng.sample(["i", "j"], rng.choice([1, 2]))}
+        queries = tuple(sorted(known.items()))
+        made = dataclasses.replace(made, persisted_queries="allow_registered", graphql_persisted_queries=queries)
+    return made
+
+
+REGISTERED = (("query", "Go", ("a",)), ("mutation", "", ("a", "b")), ("query", "", ("qb",)))
 
 
 def small(rng: random.Random, rules: int = 2, style: Style | None = None) -> Policy:

@@ -1,4 +1,4 @@
-"""The definition of proof.md section 2, transcribed: slow, obvious, and sharing no matching code with the product.
+"""The definition of docs/policy-language.md, transcribed: slow, obvious, sharing no matching code with the product.
 
 Everything that decides is tested against `permits`. Requests are abstract here: canonical host and path, query as
 a mapping; turning bytes into them is tested on its own.
@@ -11,6 +11,7 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 
+from pyopenshell.policy.grants import MCP_METHODS
 from pyopenshell.policy.model import Endpoint, L7Match, Policy
 
 PRESETS = {
@@ -22,8 +23,29 @@ PRESETS = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Graphql:
+    """An operation in a request body, or with `id` a persisted one: what that stands for, the policy says."""
+
+    type: str = "query"
+    name: str = ""
+    fields: tuple[str, ...] = ("a",)
+    id: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    method: str
+    params: tuple[tuple[str, str], ...] = ()
+
+
+UPGRADE, TEXT, SESSION = "upgrade", "text", "session"
+What = Graphql | Call | str | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Point:
-    """`method` None is a raw byte stream."""
+    """`method` None is a raw byte stream. `what` is what the request carries, None for nothing but itself; on a
+    WebSocket the method is WEBSOCKET_TEXT."""
 
     chain: tuple[str, ...]
     host: str
@@ -31,6 +53,7 @@ class Point:
     method: str | None = None
     path: str = "/"
     query: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    what: What = None
 
 
 def _class(text: str) -> tuple[frozenset[str], bool, int]:
@@ -173,39 +196,116 @@ def permits(policy: Policy, point: Point) -> bool:
     if not selected:
         return False
     slash = "%2F" in point.path
-    top = max(specificity(scope(endpoint)) for endpoint in selected)
-    for endpoint in selected:
-        forwards = endpoint.enforcement == "audit" and endpoint.protocol == "rest"
-        if forwards and specificity(scope(endpoint)) == top and (endpoint.allow_encoded_slash or not slash):
-            return True
-    return any(_allows(e, point) for e in selected if e.allow_encoded_slash or not slash) and not any(
+    highest = max(specificity(scope(endpoint)) for endpoint in selected)
+    top = [endpoint for endpoint in selected if specificity(scope(endpoint)) == highest]
+    protocols = {endpoint.protocol for endpoint in top}
+    if len(protocols) != 1 or not protocols & judges(point):
+        return False
+    ours = [endpoint for endpoint in selected if endpoint.protocol in protocols]
+    if point.what == TEXT and "websocket" in protocols and any(graphql_rules(e) for e in ours):
+        return False
+    if isinstance(point.what, Graphql) and point.what.id:
+        meanings = {
+            (op.operation_type.lower(), op.operation_name, op.fields)
+            for e in top
+            if e.persisted_queries == "allow_registered"
+            for key, op in e.graphql_persisted_queries
+            if key == point.what.id
+        }
+        if len(meanings) != 1:
+            return False
+        point = dataclasses.replace(point, what=Graphql(*meanings.pop(), point.what.id))
+    if any(e.enforcement == "audit" and (e.allow_encoded_slash or not slash) for e in top):
+        return True
+    return any(_allows(e, point) for e in ours if e.allow_encoded_slash or not slash) and not any(
         _denies(e, point) for e in selected
     )
 
 
+def judges(point: Point) -> set[str]:
+    """The protocols whose endpoints can say something about such a request."""
+    if point.what is None:
+        return {"rest"}
+    if point.what in (UPGRADE, TEXT):
+        return {"rest", "websocket"}
+    if point.method == "WEBSOCKET_TEXT":
+        return {"websocket"}
+    if isinstance(point.what, Graphql):
+        return {"graphql"}
+    return {"json-rpc", "mcp"} if isinstance(point.what, Call) else {"mcp"}
+
+
+def about_graphql(rule: L7Match) -> bool:
+    return bool(rule.operation_type or rule.operation_name or rule.fields)
+
+
+def graphql_rules(endpoint: Endpoint) -> bool:
+    return endpoint.protocol == "websocket" and any(about_graphql(r) for r in endpoint.rules + endpoint.deny_rules)
+
+
+def allow_rules(endpoint: Endpoint) -> list[L7Match]:
+    rules = list(endpoint.rules)
+    if endpoint.protocol == "rest":
+        rules += [L7Match(method, "**") for method in PRESETS[endpoint.access]]
+    if endpoint.protocol == "websocket":
+        texts = {"read-only": ("GET",), "read-write": ("GET", "WEBSOCKET_TEXT"), "full": ("*",)}
+        rules += [L7Match(method, "**") for method in texts.get(endpoint.access, ())]
+    if endpoint.protocol == "graphql":
+        kinds = {"read-only": ("query",), "read-write": ("query", "mutation"), "full": ("*",)}
+        rules += [L7Match(operation_type=kind) for kind in kinds.get(endpoint.access, ())]
+    return rules
+
+
 def _allows(endpoint: Endpoint, point: Point) -> bool:
-    assert point.method is not None
-    if endpoint.protocol != "rest":
-        return False
-    if any(method_matches(method, point.method) for method in PRESETS[endpoint.access]):
-        return True
-    query = dict(point.query)
-    return any(
-        method_matches(rule.method, point.method)
-        and path_regex(rule.path).match(point.path)
-        and query_allows(rule, query)
-        for rule in endpoint.rules
-    )
+    if endpoint.protocol == "mcp" and endpoint.mcp and endpoint.mcp.allow_all_known_mcp_methods and not endpoint.rules:
+        if point.what == SESSION:
+            return True
+        if isinstance(point.what, Call) and point.what.method not in MCP_METHODS:
+            return False
+        return not isinstance(point.what, Call) or _speaks(endpoint, point.what)
+    rules = allow_rules(endpoint)
+    if point.what == SESSION and (endpoint.protocol == "mcp" or graphql_rules(endpoint)):
+        return bool(rules)
+    return any(_holds(rule, endpoint, point, deny=False) for rule in rules)
 
 
 def _denies(endpoint: Endpoint, point: Point) -> bool:
+    return any(_holds(rule, endpoint, point, deny=True) for rule in endpoint.deny_rules)
+
+
+def _holds(rule: L7Match, endpoint: Endpoint, point: Point, *, deny: bool) -> bool:
+    some = any if deny else all
+    if endpoint.protocol == "graphql" or (about_graphql(rule) and graphql_rules(endpoint)):
+        what = point.what
+        return (
+            isinstance(what, Graphql)
+            and rule.operation_type in ("*", what.type)
+            and (not rule.operation_name or bool(value_regex(rule.operation_name).match(what.name)))
+            and (not rule.fields or some(any(value_regex(g).match(f) for g in rule.fields) for f in what.fields))
+        )
+    if endpoint.protocol in ("json-rpc", "mcp"):
+        call = point.what
+        if not isinstance(call, Call) or (not deny and not _speaks(endpoint, call)):
+            return False
+        method = rule.method or ("tools/call" if "name" in dict(rule.params) else "*")
+        params = dict(call.params)
+        return bool(value_regex(method).match(call.method)) and all(
+            key in params and any(value_regex(g).match(params[key]) for g in m.any) for key, m in rule.params
+        )
     assert point.method is not None
-    if endpoint.protocol != "rest":
-        return True
     query = dict(point.query)
-    return any(
-        method_matches(rule.method, point.method)
-        and deny_path_matches(endpoint, rule.path, point.path)
-        and query_denies(rule, query)
-        for rule in endpoint.deny_rules
-    )
+    path = deny_path_matches(endpoint, rule.path, point.path) if deny else path_regex(rule.path).match(point.path)
+    values = query_denies(rule, query) if deny else query_allows(rule, query)
+    return method_matches(rule.method, point.method) and bool(path) and values
+
+
+def _speaks(endpoint: Endpoint, call: Call) -> bool:
+    """The options of an MCP endpoint: what its allow rules take for granted."""
+    if endpoint.protocol != "mcp":
+        return True
+    params = dict(call.params)
+    strict = endpoint.mcp is None or endpoint.mcp.strict_tool_names
+    if strict and call.method == "tools/call" and not re.fullmatch(r"[A-Za-z0-9_.-]+", params["name"]):
+        return False
+    versions = endpoint.mcp.versions if endpoint.mcp else ()
+    return call.method != "initialize" or not versions or params.get("protocolVersion") in versions

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pyopenshell.policy.decision import Condition, Connection, Decision
 from pyopenshell.policy.engine import Engine, compile
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, QueryMatcher, Rule
+from pyopenshell.policy.operations import GraphqlRequest, Operation, RpcCall, SessionMessage
 from tests.policy.generate import Style, mutate, small
-from tests.policy.reference import Point, permits
+from tests.policy.reference import SESSION, TEXT, UPGRADE, Call, Graphql, Point, permits
 
 CURL = "/usr/bin/curl"
 
@@ -45,12 +46,53 @@ def _point(rng: random.Random) -> Point:
     return Point(chain, host, rng.choice([80, 443]), rng.choice([None, "GET", "HEAD", "PUT", "BREW"]), path, query)
 
 
+def _carried(rng: random.Random, point: Point) -> Point:
+    """The same point as an upgrade, a message, a GraphQL operation, a call, or what goes with them."""
+    draw = rng.random()
+    websocket = rng.random() < 0.4
+    if draw < 0.15:
+        return dataclasses.replace(point, method="GET", what=UPGRADE)
+    if draw < 0.3:
+        return dataclasses.replace(point, method="WEBSOCKET_TEXT", what=TEXT)
+    if draw < 0.4:
+        method = "WEBSOCKET_TEXT" if websocket else rng.choice(["GET", "DELETE"])
+        return dataclasses.replace(point, method=method, what=SESSION)
+    if draw < 0.7:
+        kind, name = rng.choice(["query", "mutation", "subscription"]), rng.choice(["", "Go", "Get", "x"])
+        fields = tuple(rng.sample(["a", "b", "ab", "qb", "q"], rng.choice([1, 1, 2])))
+        what = Graphql(kind, name, fields)
+        if rng.random() < 0.3:
+            what = Graphql(id=rng.choice("ijk"))
+        return dataclasses.replace(point, method="WEBSOCKET_TEXT" if websocket else "POST", what=what)
+    method = rng.choice(["tools/call", "tools/call", "tools/list", "initialize", "x", "y", "z/z"])
+    params = {}
+    if method == "tools/call" or rng.random() < 0.3:
+        params["name"] = rng.choice(["t", "t_x", "u", "t/u", "é", "a b"])
+    if rng.random() < 0.3:
+        params["uri"] = rng.choice(["f:x", "g"])
+    if method == "initialize" and rng.random() < 0.8:
+        params["protocolVersion"] = rng.choice("123")
+    return dataclasses.replace(point, method="POST", what=Call(method, tuple(params.items())))
+
+
 def _ask(engine: Engine, point: Point) -> bool:
     cell = engine.connect(Connection(point.host, point.port, point.chain[0], point.chain[1:]))
     if point.method is None:
         return cell.decision.allowed and not cell.inspected
     query = "&".join(f"{quote(k)}={quote(v)}" for k, values in point.query for v in values)
-    return cell.decide(point.method, point.path + (f"?{query}" if query else "")).allowed
+    target, what = point.path + (f"?{query}" if query else ""), point.what
+    if what is None:
+        return cell.decide(point.method, target).allowed
+    if what == UPGRADE:
+        return cell.decide_upgrade(target).allowed
+    if what == TEXT:
+        return cell.decide_message(target, b"x").allowed
+    operation: Operation = SessionMessage("session")
+    if isinstance(what, Call):
+        operation = RpcCall(what.method, what.params)
+    elif isinstance(what, Graphql):
+        operation = GraphqlRequest(id=what.id) if what.id else GraphqlRequest(what.type, what.name, what.fields)
+    return cell.decide_operations(point.method, target, [operation]).allowed
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
@@ -61,6 +103,18 @@ def test_engine_is_the_definition(seed: int) -> None:
     built = compile(policy)
     for _ in range(30):
         point = _point(rng)
+        assert _ask(built, point) == permits(policy, point), point
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 10**9))
+def test_engine_is_the_definition_for_every_sort(seed: int) -> None:
+    rng = random.Random(seed)
+    policy = small(rng, 3, Style(classes=0.1, scoped=0.4, raw=0.02, sorts=0.7, extras=rng.random() < 0.5))
+    built = compile(policy)
+    for _ in range(40):
+        point = _point(rng)
+        point = _carried(rng, point) if point.method and rng.random() < 0.85 else point
         assert _ask(built, point) == permits(policy, point), point
 
 
@@ -321,3 +375,118 @@ def test_memory_is_bounded_under_invented_names() -> None:
     assert len(states) < 50
     assert max(len(state.memo) for state in states) <= 1024
     assert max(len(state.table) for state in states) <= 64
+
+
+# -- what requests carry ------------------------------------------------------------------------------------
+
+BODY = "application/json"
+
+
+def _mixed() -> Engine:
+    graphql = dataclasses.replace(rest(path="/graphql"), protocol="graphql", rules=(L7Match(operation_type="query"),))
+    socket = dataclasses.replace(
+        rest(path="/ws"), protocol="websocket", rules=(L7Match("GET", "/ws"), L7Match("WEBSOCKET_TEXT", "/ws"))
+    )
+    tool = L7Match("tools/call", params=(("name", QueryMatcher(("get_*",))),))
+    mcp = dataclasses.replace(rest(path="/mcp"), protocol="mcp", rules=(L7Match("initialize"), tool))
+    return engine(rest(access="full"), graphql, socket, mcp)
+
+
+def test_a_plain_request_never_passes_where_content_is_judged() -> None:
+    cell = _mixed().connect(at())
+    for target in ("/graphql", "/ws", "/mcp"):
+        for method in ("GET", "POST", "WEBSOCKET_TEXT", "graphql", "*"):
+            decision = cell.decide(method, target)
+            assert (decision.allowed, decision.condition) == (False, Condition.PROTOCOL)
+    assert cell.decide("POST", "/other").allowed
+    assert [cell.content_limit(target) for target in ("/graphql?x=1", "/ws", "/mcp", "/other")] == [65536, 0, 65536, 0]
+
+
+def test_bodies() -> None:
+    cell = _mixed().connect(at())
+
+    def ask(target: str, body: str) -> tuple[bool, str]:
+        decision = cell.decide_content("POST", target, BODY, body.encode())
+        return decision.allowed, decision.condition.value
+
+    assert ask("/graphql", '{"query": "{ a }"}') == (True, "none")
+    assert ask("/graphql", '{"query": "mutation { a: b }"}') == (False, "operation_not_allowed")
+    assert ask("/graphql", '[{"query": "{ a }"}, {"query": "mutation { b }"}]') == (False, "operation_not_allowed")
+    assert ask("/graphql", '{"id": "x"}') == (False, "operation_not_allowed")
+    assert ask("/graphql", "{}") == (False, "invalid_request_content")
+    assert ask("/graphql?query={a}", '{"query": "{ a }"}') == (False, "invalid_request_content")
+    call = '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "%s"}}'
+    assert ask("/mcp", call % "get_x") == (True, "none")
+    assert ask("/mcp", call % "del_x") == (False, "operation_not_allowed")
+    assert ask("/mcp", call % "get_x/../y") == (False, "operation_not_allowed")
+    assert ask("/mcp", f"[{call % 'get_x'}, {call % 'del_x'}]") == (False, "operation_not_allowed")
+    assert cell.decide_content("GET", "/mcp", "", b"").allowed
+    assert cell.decide_content("POST", "/other", "text/plain", b"anything").allowed
+    denied = cell.decide_content("POST", "/mcp", BODY, (call % "del_x").encode())
+    assert denied.reason == "call tools/call name='del_x' not permitted by policy"
+    assert denied.nearest.startswith("allowed: call tools/call params.name=get_* (rule 'github'), ")
+
+
+def test_messages() -> None:
+    cell = _mixed().connect(at())
+    assert cell.decide_upgrade("/ws").allowed
+    assert cell.decide_message("/ws", "anything").allowed
+    assert cell.decide_message("/ws", b"\x00").allowed
+    assert cell.decide_upgrade("/other").allowed
+    assert not cell.decide_upgrade("/graphql").allowed
+    assert not cell.decide_message("/graphql", "x").allowed
+    reading = dataclasses.replace(rest(), protocol="websocket", access="read-only")
+    quiet = engine(reading).connect(at())
+    assert quiet.decide_upgrade("/x").allowed
+    decision = quiet.decide_message("/x", "y")
+    assert (decision.allowed, decision.condition) == (False, Condition.METHOD)
+    assert decision.reason == "WEBSOCKET_TEXT /x not permitted by policy"
+
+
+def test_messages_that_are_graphql() -> None:
+    rules = (L7Match("GET", "/ws"), L7Match(operation_type="subscription", fields=("events",)))
+    cell = engine(dataclasses.replace(rest(), protocol="websocket", rules=rules)).connect(at())
+    start = '{"id": "1", "type": "subscribe", "payload": {"query": "%s"}}'
+    assert cell.decide_message("/ws", '{"type": "connection_init"}').allowed
+    assert cell.decide_message("/ws", start % "subscription { e: events }").allowed
+    for text in (start % "subscription { events secrets }", start % "mutation { events }", "hello", "{}"):
+        assert not cell.decide_message("/ws", text).allowed
+    decision = cell.decide_message("/ws", (start % "subscription { events }").encode())
+    assert (decision.allowed, decision.condition) == (False, Condition.PROTOCOL)
+
+
+def test_audit_forwards_what_rules_refuse_but_not_what_nobody_can_read() -> None:
+    endpoint = dataclasses.replace(rest(), protocol="graphql", access="read-only", enforcement="audit")
+    cell = engine(endpoint).connect(at())
+    decision = cell.decide_content("POST", "/", BODY, b'[{"query": "{ a }"}, {"query": "mutation { b }"}]')
+    assert (decision.allowed, decision.audit) == (True, True)
+    assert "mutation {b}" in decision.reason
+    assert not cell.decide_content("POST", "/", BODY, b"{}").allowed
+    assert not cell.decide("POST", "/").allowed
+    assert not cell.decide_operations("POST", "/", []).allowed
+
+
+def test_a_deny_on_the_carrier_refuses_what_it_carries() -> None:
+    graphql = dataclasses.replace(rest(path="/graphql"), protocol="graphql", access="full")
+    denies = (L7Match("POST", "/graphql", (("debug", QueryMatcher(("*",))),)), L7Match("GET", "/mcp"))
+    cell = engine(rest(access="full", deny_rules=denies), graphql).connect(at())
+    body = b'{"query": "{ a }"}'
+    assert cell.decide_content("POST", "/graphql", BODY, body).allowed
+    decision = cell.decide_content("POST", "/graphql?debug=1", BODY, body)
+    assert (decision.condition, decision.reason) == (Condition.DENY_RULE, "POST /graphql blocked by deny rule")
+
+
+def test_a_query_key_never_stands_for_what_the_body_says() -> None:
+    rules = (L7Match("tools/call", params=(("uri", QueryMatcher(("*",))),)),)
+    cell = engine(dataclasses.replace(rest(), protocol="mcp", rules=rules)).connect(at())
+    body = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "x"}}'
+    assert not cell.decide_content("POST", "/?%EE%80%81params.uri=x", BODY, body).allowed
+
+
+@pytest.mark.parametrize("protocol", ["sql", "SQL", "carrier-pigeon"])
+def test_what_no_protocol_of_ours_judges_is_denied(protocol: str) -> None:
+    cell = engine(rest(protocol=protocol, access="full", enforcement="audit")).connect(at())
+    assert not cell.decide("GET", "/").allowed
+    assert not cell.decide_upgrade("/").allowed
+    assert not cell.decide_message("/", "SELECT 1").allowed
+    assert not cell.decide_content("POST", "/", BODY, b'{"query": "{ a }"}').allowed

@@ -80,7 +80,7 @@ def test_a_whole_ladder() -> None:
         "  ✓ spelling       the path is judged and forwarded as /repos/x",
         "  ✓ endpoint path  /** (rule 'github')",
         "  ✓ protocol       rest, graphql",
-        "  ✓ deny rules     none of 2 matches",
+        "  ✓ deny rules     none of 1 matches",
         "  ✓ path           /repos/x is matched by GET /repos/** (rule 'github')",
         "  ✗ method         PUT /repos/x not permitted by policy",
         "  → nearest: method PUT, allowed on this path: GET; allowed: PUT /repos/acme/* (rule 'github')",

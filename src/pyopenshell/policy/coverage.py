@@ -13,23 +13,8 @@ from collections.abc import Iterable, Sequence
 
 from pyopenshell.policy import globs, hosts
 from pyopenshell.policy.globs import ANY, ANYE, DS, LF, Glob, L, Token
-from pyopenshell.policy.grants import EVERYWHERE, PRESETS
+from pyopenshell.policy.grants import ACCESS, EVERYWHERE
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, QueryMatcher, Rule
-
-ACCESS_ALLOWS: dict[str, dict[str, tuple[L7Match, ...]]] = {
-    "rest": {name: tuple(L7Match(method=m, path="**") for m in methods) for name, methods in PRESETS.items()},
-    "websocket": {
-        "read-only": (L7Match(method="GET", path="**"),),
-        "read-write": (L7Match(method="GET", path="**"), L7Match(method="WEBSOCKET_TEXT", path="**")),
-        "full": (L7Match(method="*", path="**"),),
-    },
-    "graphql": {
-        "read-only": (L7Match(operation_type="query"),),
-        "read-write": (L7Match(operation_type="query"), L7Match(operation_type="mutation")),
-        "full": (L7Match(operation_type="*"),),
-    },
-}
-"""Access presets as explicit rules (contract/sandbox.md 3.4)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +72,7 @@ def gaps(loaded: Sequence[Rule], rule: Rule, mode: Mode = LOADED) -> list[Gap]:
 
 def allows_of(endpoint: Endpoint) -> tuple[L7Match, ...]:
     """The allow rules with the preset written out."""
-    return endpoint.rules + ACCESS_ALLOWS.get(endpoint.protocol, {}).get(endpoint.access, ())
+    return endpoint.rules + ACCESS.get(endpoint.protocol, {}).get(endpoint.access, ())
 
 
 def _gap(loaded: Sequence[Rule], rule: Rule, endpoint: Endpoint, port: int, binary: str, mode: Mode) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pyopenshell.policy.model import Policy
+    from pyopenshell.policy.operations import Operation
 
 
 class Condition(enum.StrEnum):
@@ -26,6 +28,8 @@ class Condition(enum.StrEnum):
     METHOD = "method_not_allowed"
     PATH = "path_not_allowed"
     QUERY = "query_not_allowed"
+    CONTENT = "invalid_request_content"
+    OPERATION = "operation_not_allowed"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,7 +125,30 @@ class Cell(Protocol):
         """Hashable and equal for two connections with the same grant: pools may share only within one key."""
 
     def decide(self, method: str, target: str) -> Decision:
-        """Judge one request. `target` is origin-form (`/path?query`) exactly as the client sent it."""
+        """Judge one request by its head. `target` is origin-form (`/path?query`) exactly as the client sent it.
+
+        Denies (`protocol_not_supported`) where an endpoint judges what requests carry: ask `content_limit` first.
+        """
+
+    def content_limit(self, target: str) -> int:
+        """Bytes of body that a request to `target` may have, all of which `decide_content` must see; 0 where the head
+        decides alone."""
+
+    def decide_content(self, method: str, target: str, content_type: str, body: bytes) -> Decision:
+        """Judge a request and every operation that its whole, decoded body carries. What cannot be read is denied."""
+
+    def decide_operations(self, method: str, target: str, found: Sequence[Operation]) -> Decision:
+        """`decide_content` for a body that was read already. All must be allowed; none at all is denied."""
+
+    def decide_upgrade(self, target: str) -> Decision:
+        """Judge a WebSocket handshake: a GET request that is a complete, valid upgrade and asks for nothing else."""
+
+    def decide_message(self, target: str, message: str | bytes) -> Decision:
+        """Judge one message that the client sends on a connection upgraded at `target`.
+
+        `message` is whole: reassembled, decompressed, valid UTF-8. Text is `str`; `bytes` is a binary message, which
+        needs the same right as text and is refused where text is judged as GraphQL.
+        """
 
 
 class PolicyEngine(Protocol):

@@ -6,19 +6,23 @@ The one evaluator of the product: proxy, proof, `policy test` and users' tests a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+from pyopenshell.policy import content, operations
 from pyopenshell.policy.automaton import Automaton, State
+from pyopenshell.policy.content import content_limit
 from pyopenshell.policy.decision import Condition, Connection, Decision, permitted
 from pyopenshell.policy.explain import connection_denied, request_denied
-from pyopenshell.policy.grants import Grant, Judgement, Record, judge
+from pyopenshell.policy.grants import Grant, Inspection, Judgement, Record, judge
 from pyopenshell.policy.hosts import canonical_host
 from pyopenshell.policy.index import GrantIndex, window
 from pyopenshell.policy.ladder import Explanation
 from pyopenshell.policy.ladder import explain as explained
 from pyopenshell.policy.model import Policy
+from pyopenshell.policy.operations import ContentError, GraphqlRequest, Operation
 from pyopenshell.policy.paths import canonicalise, check_query, clean
 from pyopenshell.policy.query import allows, denies, parse_query
 
@@ -36,6 +40,22 @@ class Outcome:
         self.judgement = judgement
         self.permitted = judgement.verdict()
         self.rule = min((record.key for record in judgement.allow), default="-")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question in canonical form: `token` and `operation` are what is asked about (`policy.operations`)."""
+
+    state: State[Outcome]
+    token: str
+    path: str
+    target: str
+    query: str
+    operation: Operation | None = None
+
+    @property
+    def values(self) -> Mapping[str, Sequence[str]]:
+        return operations.merged(parse_query(self.query), self.operation)
 
 
 class EngineCell:
@@ -100,10 +120,116 @@ class EngineCell:
         if outcome is None:
             if _TOKEN(method) is None:
                 return self._refused("method is not a token")
-            outcome = self._outcome(state, method, slash=slash)
+            outcome = self._outcome(state, method.upper(), slash=slash, known_as=method)
         if outcome.permitted:
             return permitted(outcome.rule, path, target)
-        return self._settle(outcome, state, method, path, target, query)
+        return self._settle(outcome, _Asked(state, method.upper(), path, target, query))
+
+    def content_limit(self, target: str) -> int:
+        """`decision.Cell.content_limit`."""
+        asked = self._asked("", target)
+        return self._limit(asked) if isinstance(asked, _Asked) else 0
+
+    def _limit(self, asked: _Asked) -> int:
+        return min((content_limit(i.endpoint) for i in self._top(asked)), default=0)
+
+    def decide_content(self, method: str, target: str, content_type: str, body: bytes) -> Decision:
+        """`decision.Cell.decide_content`."""
+        asked = self._asked("", target)
+        if not isinstance(asked, _Asked):
+            return asked
+        protocols = {i.protocol for i in self._top(asked)}
+        limit = self._limit(asked)
+        if len(protocols) != 1 or not limit:
+            return self.decide(method, target)
+        try:
+            found = content.read(protocols.pop(), method, asked.query, content_type, body, limit)
+        except ContentError as error:
+            return self._refused(str(error), Condition.CONTENT, asked)
+        return self.decide_operations(method, target, found)
+
+    def decide_operations(self, method: str, target: str, found: Sequence[Operation]) -> Decision:
+        """`decision.Cell.decide_operations`."""
+        if not self.inspected or _TOKEN(method) is None:
+            return self.decide(method, target)
+        asked = self._asked(method.upper(), target)
+        if not isinstance(asked, _Asked):
+            return asked
+        return self._decide_all(asked, found)
+
+    def _decide_all(self, asked: _Asked, found: Sequence[Operation]) -> Decision:
+        audited = first = None
+        for operation in found:
+            decision = self._decide_operation(asked, operation)
+            if not decision.allowed:
+                return decision
+            audited = audited or (decision if decision.audit else None)
+            first = first or decision
+        return audited or first or self._refused("the request carries nothing to judge", Condition.CONTENT, asked)
+
+    def decide_upgrade(self, target: str) -> Decision:
+        """`decision.Cell.decide_upgrade`."""
+        return self._decide_token(operations.UPGRADE, target)
+
+    def decide_message(self, target: str, message: str | bytes) -> Decision:
+        """`decision.Cell.decide_message`."""
+        asked = self._asked(operations.TEXT, target)
+        if isinstance(message, bytes) or not isinstance(asked, _Asked):
+            return self._decide_token(operations.MESSAGE, target)
+        if not any(i.graphql for i in self._outcome_of(asked, operations.MESSAGE).judgement.selected or ()):
+            return self._decide_token(operations.MESSAGE, target)
+        try:
+            found = content.read_message(message)
+        except ContentError as error:
+            return self._refused(str(error), Condition.CONTENT, asked)
+        return self._decide_all(asked, found)
+
+    def _decide_token(self, token: str, target: str) -> Decision:
+        asked = self._asked(token, target)
+        if not isinstance(asked, _Asked):
+            return asked
+        outcome = self._outcome_of(asked, token)
+        return permitted(outcome.rule, asked.path, asked.target) if outcome.permitted else self._settle(outcome, asked)
+
+    def _decide_operation(self, asked: _Asked, operation: Operation) -> Decision:
+        token = f"{asked.token} {operation.sort}"
+        outcome = self._outcome_of(asked, token)
+        if isinstance(operation, GraphqlRequest) and operation.id:
+            known = self._registered(outcome.judgement, operation)
+            if known is None:
+                reason = "GraphQL persisted query is not registered"
+                return self._refused(reason, Condition.OPERATION, asked)
+            operation = known
+        return self._settle(outcome, dataclasses.replace(asked, token=token, operation=operation))
+
+    def _registered(self, judgement: Judgement, operation: GraphqlRequest) -> GraphqlRequest | None:
+        """What a persisted query stands for, None when nobody registered it or two say different things about it."""
+        found = {i.registered[operation.id] for i in judgement.top if operation.id in i.registered}
+        if len(found) != 1:
+            return None
+        (known,) = found
+        return GraphqlRequest(known.operation_type.lower(), known.operation_name, known.fields, operation.id)
+
+    def _asked(self, token: str, target: str) -> _Asked | Decision:
+        """A question in canonical form, or why it is none."""
+        automaton = self._automaton
+        if automaton is None:
+            decision = self.decision
+            return Decision(True, decision.rule, target=target) if decision.allowed else decision
+        try:
+            canonical = canonicalise(target, self._slashes)
+        except ValueError as error:
+            return self._refused(f"request-target must be canonical: {error}")
+        return _Asked(automaton.run(canonical.path), token, canonical.path, canonical.target, canonical.query or "")
+
+    def _top(self, asked: _Asked) -> tuple[Inspection, ...]:
+        """The endpoints that decide what is looked at in requests to a path."""
+        return self._outcome_of(asked, operations.UPGRADE).judgement.top
+
+    def _outcome_of(self, asked: _Asked, token: str) -> Outcome:
+        slash = "%2F" in asked.path
+        table = asked.state.slash_table if slash else asked.state.table
+        return table.get(token) or self._outcome(asked.state, token, slash=slash, known_as=token)
 
     def at(self, path: str) -> list[Record]:
         """Everything the rules say about a canonical path: allow, deny and scope records whose pattern matches it."""
@@ -118,30 +244,32 @@ class EngineCell:
         path = target.partition("?")[0]
         return steps + self._automaton.steps(path) if self._automaton is not None and path else steps
 
-    def _outcome(self, state: State[Outcome], method: str, *, slash: bool) -> Outcome:
-        outcome = Outcome(judge(self._grants, state.records, method.upper(), slash=slash))
+    def _outcome(self, state: State[Outcome], token: str, *, slash: bool, known_as: str) -> Outcome:
+        outcome = Outcome(judge(self._grants, state.records, token, slash=slash))
         table = state.slash_table if slash else state.table
         if len(table) < _MAX_METHODS:
-            table[method] = outcome
+            table[known_as] = outcome
         return outcome
 
-    def _refused(self, reason: str) -> Decision:
-        return Decision(False, self.decision.rule, reason, Condition.REQUEST_TARGET)
-
-    def _settle(
-        self, outcome: Outcome, state: State[Outcome], method: str, path: str, target: str, query: str
+    def _refused(
+        self, reason: str, condition: Condition = Condition.REQUEST_TARGET, asked: _Asked | None = None
     ) -> Decision:
+        path, target = (asked.path, asked.target) if asked is not None else ("", "")
+        return Decision(False, self.decision.rule, reason, condition, path=path, target=target)
+
+    def _settle(self, outcome: Outcome, asked: _Asked) -> Decision:
         """Everything that is not a plain permit: query conditions, audit mode, and the reason of a denial."""
-        judgement = outcome.judgement
-        values = parse_query(query)
+        judgement, path, target = outcome.judgement, asked.path, asked.target
+        values = asked.values
         fired = [record for record in judgement.deny if denies(record.query, values)]
-        if outcome.permitted is None and not fired:
+        if outcome.permitted is not False and not fired:
             granted = [record.key for record in judgement.allow if allows(record.query, values)]
             if granted:
                 return permitted(min(granted), path, target)
-        samples = self._samples(path) if not state.records else []
+        records = asked.state.records
+        samples = self._samples(path) if not records else []
         rule, reason, condition, nearest = request_denied(
-            self._grants, state.records, judgement, fired, method.upper(), path, samples
+            self._grants, records, judgement, fired, asked.token, path, samples, asked.operation
         )
         audit = judgement.audit
         if audit is not None:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pyopenshell.policy import operations
 from pyopenshell.policy.decision import Condition, Connection, Decision
 from pyopenshell.policy.grants import Grant, Judgement, Kind, Record
 from pyopenshell.policy.index import GrantIndex
+from pyopenshell.policy.operations import Operation
+from pyopenshell.policy.query import allows
 
 _MAX_NAMED = 5
 _MAX_RANKED = 64
@@ -80,47 +83,93 @@ def request_denied(
     at_path: Sequence[Record],
     judgement: Judgement,
     fired: Sequence[Record],
-    method: str,
+    token: str,
     path: str,
     samples: Iterable[Record],
+    operation: Operation | None = None,
 ) -> tuple[str, str, Condition, str]:
     """(rule, reason, first failed condition, nearest miss) of a refused request.
 
-    `at_path` are all records whose pattern matches the path, `fired` the denies that match the whole request,
-    `samples` allow records that agree with the path as far as any does.
+    `token` and `operation` say what was asked (`policy.operations`). `at_path` are all records whose pattern matches
+    the path, `fired` the denies that match the whole request, `samples` allow records that agree with the path as far
+    as any does.
     """
     default = min(grant.key for grant in grants)
     selected = judgement.selected
     if selected is not None and not selected:
         scopes = few(f"{i.scope} (rule '{i.key}')" for grant in grants for i in grant.inspections)
         return default, "no L7 endpoint path matched request", Condition.ENDPOINT_PATH, f"endpoint path {scopes}"
-    for record in fired:
-        if not record.inspection.supported:
-            protocol = record.inspection.endpoint.protocol
-            reason = f"protocol '{protocol}' is not supported by this release: every request is denied"
-            return record.key, reason, Condition.PROTOCOL, ""
+    if judgement.foreign:
+        key = min((i.key for i in judgement.top), default=default)
+        return key, _foreign(judgement, token), Condition.PROTOCOL, ""
+    method = operations.carrier(token)
+    what = f"{method} {path}" if operation is None else str(operation)
     if fired:
         record = fired[0]
-        return record.key, f"{method} {path} blocked by deny rule", Condition.DENY_RULE, f"deny {_named(record)}"
-    reason = f"{method} {path} not permitted by policy"
+        if operation is not None and record.sorts is None:
+            what = f"{method} {path}"
+        by = "blocked by endpoint policy" if record.sorts is not None else "blocked by deny rule"
+        return record.key, f"{what} {by}", Condition.DENY_RULE, f"deny {_named(record)}"
+    reason = f"{what} not permitted by policy"
+    if operation is not None:
+        return _operation_denied(grants, judgement, operation, default, reason)
     if judgement.allow:
         record = judgement.allow[0]
         wanted = few(f"{key}={'|'.join(globs)}" for key, globs in record.query)
         return record.key, reason, Condition.QUERY, f"query, {_named(record)} needs {wanted}"
-    here = [r for r in at_path if r.kind is Kind.ALLOW and (selected is None or r.inspection in selected)]
-    methods = few(record.method for record in here if not record.covers(method))
+    here = [r for r in at_path if r.kind is Kind.ALLOW and r.sorts is None and _counts(r, judgement)]
+    methods = few(record.method for record in here if not record.covers(token))
     if methods:
         text = f"method {method}, allowed on this path: {methods}"
-        same = _nearest(grants, method, path, (), same_method=True)
+        same = _nearest(grants, token, path, (), same_method=True)
         return here[0].key, reason, Condition.METHOD, f"{text}; allowed: {_named(same)}" if same else text
     if here:
         return here[0].key, reason, Condition.PATH, f"encoded slash, {_named(here[0])} lacks allow_encoded_slash"
-    nearest = _nearest(grants, method, path, samples)
+    nearest = _nearest(grants, token, path, samples)
     return (nearest.key if nearest else default), reason, Condition.PATH, _named(nearest) if nearest else ""
 
 
+def _counts(record: Record, judgement: Judgement) -> bool:
+    """Is the record of an endpoint that decides here, and not about other requests?"""
+    protocols = {inspection.protocol for inspection in judgement.top}
+    return judgement.selected is None or (
+        record.inspection in judgement.selected and record.inspection.protocol in protocols
+    )
+
+
+def _foreign(judgement: Judgement, token: str) -> str:
+    """Why what was asked cannot be judged by the endpoints that claim the path."""
+    found = judgement.foreign
+    if len(found) > 1:
+        return f"endpoints of different protocols claim this path: {', '.join(found)}"
+    protocol = found[0]
+    if token == operations.MESSAGE:
+        return "only text that can be judged as GraphQL passes on this endpoint"
+    if operations.sort(token):
+        return f"protocol '{protocol}' cannot judge {operations.named(token)}"
+    if protocol == "websocket":
+        return "websocket endpoint requires a valid WebSocket upgrade request"
+    return f"protocol '{protocol}' judges what requests carry, and the content of this request was not inspected"
+
+
+def _operation_denied(
+    grants: Sequence[Grant], judgement: Judgement, operation: Operation, default: str, reason: str
+) -> tuple[str, str, Condition, str]:
+    values = operation.values
+    near = [
+        record
+        for grant in grants
+        for record in grant.allows[:_MAX_RANKED]
+        if record.inspection in judgement.top and record.sorts != (operations.SESSION,)
+    ]
+    near.sort(key=lambda record: sum(-1 if allows((condition,), values) else 1 for condition in record.query))
+    keys = [record.key for record in near]
+    nearest = f"allowed: {few(_named(record) for record in near)}" if near else ""
+    return (keys[0] if keys else default), reason, Condition.OPERATION, nearest
+
+
 def _named(record: Record) -> str:
-    return f"{record.method} {record.path} (rule '{record.key}')"
+    return f"{record} (rule '{record.key}')"
 
 
 def _nearest(
@@ -129,7 +178,7 @@ def _nearest(
     """The allow record that shares most leading segments with the path, same method preferred; bounded work."""
     candidates = list(samples)
     for grant in grants:
-        candidates += grant.allows[: max(0, _MAX_RANKED - len(candidates))]
+        candidates += [r for r in grant.allows[: max(0, _MAX_RANKED - len(candidates))] if r.sorts is None]
     if same_method:
         candidates = [record for record in candidates if record.covers(method)]
     word = path.split("/")

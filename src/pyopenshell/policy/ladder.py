@@ -27,10 +27,12 @@ RUNGS = {
     Condition.BINARY: "binary",
     Condition.ENDPOINT_PATH: "endpoint path",
     Condition.PROTOCOL: "protocol",
+    Condition.CONTENT: "content",
     Condition.DENY_RULE: "deny rules",
     Condition.PATH: "path",
     Condition.METHOD: "method",
     Condition.QUERY: "query",
+    Condition.OPERATION: "operation",
 }
 """What each condition is called here, in the order in which conditions are asked."""
 
@@ -198,5 +200,5 @@ def _scopes(grants: Sequence[Grant], judgement: Judgement) -> str:
 
 
 def _named(record: Record) -> str:
-    wanted = "".join(f" {key}={'|'.join(globs)}" for key, globs in record.query)
-    return f"{record.method} {record.path}{wanted} (rule '{printable(record.key)}')"
+    wanted = "".join(f" {key}={'|'.join(globs)}" for key, globs in record.query) if record.sorts is None else ""
+    return f"{record}{wanted} (rule '{printable(record.key)}')"
