@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from pyopenshell.policy.model import Rule
+from pyopenshell.policy.model import L7Match, Rule
 from pyopenshell.supervisor.proxy import Limits
 from pyopenshell.supervisor.proxy.handshake import accept_for
 from tests.supervisor.proxy.rig import Client, Response, Rig, Upstream, raw, rest, rig, rule
@@ -717,3 +717,55 @@ async def settled(r: Rig) -> None:
     async with asyncio.timeout(5):
         while "0 connections" not in repr(r.plane) or "0 websockets" not in repr(r.plane):
             await asyncio.sleep(0)
+
+
+# ---------------------------------------------------------------------------------------- endpoints of their protocol
+
+
+def socket_endpoint(*matches: L7Match) -> Rule:
+    allows = (L7Match("GET", "/ws/**"), *matches)
+    return rule("ws", dataclasses.replace(rest("api.test"), protocol="websocket", rules=allows))
+
+
+@pytest.mark.parametrize("protocol", ["rest", "websocket"])
+async def test_both_protocols_judge_messages_alike(protocol: str) -> None:
+    server = await started(Server())
+    talk = rule("ws", dataclasses.replace(TALK.endpoints[0], protocol=protocol))
+    async with serving(server, talk) as r:
+
+        def speak(client: Client) -> object:
+            web = upgraded(client)
+            web.text("hello")
+            return web.next()
+
+        assert await r.run(speak) is not None
+        assert [heard.data for heard in server.heard] == [b"hello"]
+
+
+async def test_text_that_graphql_rules_judge() -> None:
+    server = await started(Server())
+    events = L7Match(operation_type="subscription", fields=("events",))
+    async with serving(server, socket_endpoint(events)) as r:
+
+        def speak(client: Client) -> tuple[int, str]:
+            web = upgraded(client)
+            web.text('{"id":"1","type":"subscribe","payload":{"query":"subscription { events }"}}')
+            web.next()
+            web.text('{"id":"2","type":"subscribe","payload":{"query":"mutation { a: events }"}}')
+            return web.closed()
+
+        code, _ = await r.run(speak)
+        assert code == 1008
+        assert [b"mutation" in heard.data for heard in server.heard] == [False]
+        (denial,) = r.denials
+        assert denial.condition == "operation_not_allowed"
+        assert denial.reason == "GraphQL mutation {events} not permitted by policy"
+
+
+async def test_a_plain_request_is_refused_where_only_upgrades_pass() -> None:
+    server = await started(Server())
+    async with serving(server, socket_endpoint()) as r:
+        response = await r.run(lambda client: opened(client).request("GET /ws/a HTTP/1.1\nHost: api.test\n\n"))
+        assert response.status == 403
+        (denial,) = r.denials
+        assert denial.reason == "websocket endpoint requires a valid WebSocket upgrade request"

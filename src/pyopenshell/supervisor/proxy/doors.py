@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pyopenshell.audit.text import field
 from pyopenshell.policy.decision import Condition, Decision
+from pyopenshell.policy.operations import UPGRADE
 from pyopenshell.supervisor.denial import Denial, http_response
 from pyopenshell.supervisor.proxy.admission import (
     Admission,
@@ -147,14 +148,14 @@ class _Judge:
         except HandshakeError as error:
             self.deny_upgrade(relay, scheme, admission, head, target, str(error))
             return
-        decision = admission.cell.decide("GET", target)
+        decision = admission.cell.decide_upgrade(target)
         if not decision.allowed:
             self.deny_request(relay, scheme, admission, "GET", target, decision)
             return
         path = decision.path or without_query(target)
         who = actor(admission.identity) if self.word.startswith("FORWARD") else None
         self.desk.record.emit(request_event(self.word, scheme, admission, "GET", path, decision, who))
-        self._flight = (route.admission, "GET", target)
+        self._flight = (route.admission, UPGRADE, target)
         sent = decision.target or target
         line = f"GET {sent} HTTP/1.1\r\n{extra}".encode("ascii")
         wire = handshake.request(line, head, drop=_HOST if extra else _NONE)
@@ -217,7 +218,8 @@ class _Judge:
         renewed = self.desk.admitter.renew(admission)
         if isinstance(renewed, Denial):
             return renewed.reason or renewed.detail
-        decision = renewed.cell.decide(method, target)
+        cell = renewed.cell
+        decision = cell.decide_upgrade(target) if method == UPGRADE else cell.decide(method, target)
         return "" if decision.allowed else decision.reason or "request no longer permitted"
 
 

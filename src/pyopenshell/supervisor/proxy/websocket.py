@@ -176,7 +176,7 @@ class WebSocket:
         if isinstance(renewed, Denial):
             lost = renewed.reason or renewed.detail
         else:
-            decision = renewed.cell.decide("GET", self._target)
+            decision = renewed.cell.decide_upgrade(self._target)
             lost = "" if decision.allowed else decision.reason or "upgrade no longer permitted"
         if lost:
             denial_id = new_denial_id()
@@ -289,7 +289,7 @@ class WebSocket:
         return True
 
     def _decide(self, message: str | bytes) -> Decision:
-        return self._admission.cell.decide(METHOD, self._target)
+        return self._admission.cell.decide_message(self._target, message)
 
     def _deny(self, decision: Decision) -> None:
         denial = denied_request(self._admission, METHOD, self._target, decision)
