@@ -61,6 +61,7 @@ def _build(control: socket.socket, walls: Walls) -> tuple[command.Restrictions, 
         # One listener for the whole sandbox: every command inherits the filter.
         offered["notify"] = seccomp.install_listener(seccomp.watched_filter())
     offered["proc"] = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    offered["root"] = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     program = seccomp.command_filter()
     return command.Restrictions(program, ruleset, walls.processes, walls.open_files), offered, degraded + notes
 

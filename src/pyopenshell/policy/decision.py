@@ -37,13 +37,15 @@ class Connection:
     """Who wants to reach what. `host` as the client wrote it; the engine canonicalises.
 
     `binary` is the kernel-resolved executable, "" when it could not be established (then everything is denied);
-    `ancestors` are executables of the parent chain, nearest first.
+    `ancestors` are executables of the parent chain, nearest first; `aliases` further names of any of them (symbolic
+    links in the sandbox that lead to them).
     """
 
     host: str
     port: int
     binary: str
     ancestors: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -290,7 +290,7 @@ class Engine:
     def __init__(self, policy: Policy, reuse: Engine | None = None) -> None:
         self.policy = policy
         self.index: GrantIndex = GrantIndex(policy, reuse.index if reuse is not None else None)
-        self._cells: dict[tuple[str, int, str, tuple[str, ...]], EngineCell] = {}
+        self._cells: dict[tuple[str, int, str, tuple[str, ...], tuple[str, ...]], EngineCell] = {}
         self._automata: dict[tuple[Grant, ...], Automaton[Outcome]] = {}
 
     def __repr__(self) -> str:
@@ -298,7 +298,7 @@ class Engine:
 
     def connect(self, connection: Connection) -> EngineCell:
         """`decision.PolicyEngine.connect`."""
-        key = (connection.host, connection.port, connection.binary, connection.ancestors)
+        key = (connection.host, connection.port, connection.binary, connection.ancestors, connection.aliases)
         cell = self._cells.get(key)
         if cell is None:
             cell = self._resolve(connection)
@@ -314,7 +314,8 @@ class Engine:
             host = ""
         grants: tuple[Grant, ...] = ()
         if host and connection.binary.startswith("/"):
-            grants = self.index.at((connection.binary, *connection.ancestors), host, connection.port)
+            chain = (connection.binary, *connection.ancestors, *connection.aliases)
+            grants = self.index.at(chain, host, connection.port)
         if not grants:
             return EngineCell(connection_denied(self.index, connection, host), host, connection.port, (), None)
         decision = Decision(True, min(grant.key for grant in grants))

@@ -6,8 +6,8 @@ Control socket (SOCK_SEQPACKET, one JSON object per packet):
 
 * host -> supervisor `{"op": "sockets", "names": [...]}` with as many descriptors (SCM_RIGHTS), once. Names: `proxy`
   (listening TCP socket in the sandbox's network namespace), `diag` (NETLINK_SOCK_DIAG there), `lifeline`
-  (its peer is held by the sandbox's init), `proc` (directory of the sandbox's procfs) and, where there is one,
-  `identity` (SOCK_SEQPACKET from the connect watcher) and `nflog`.
+  (its peer is held by the sandbox's init), `proc` (directory of the sandbox's procfs) and, where there is one, `root`
+  (the sandbox's root directory), `identity` (SOCK_SEQPACKET from the connect watcher) and `nflog`.
 * supervisor -> host `{"op": "ready"}` once everything is enforced, or
   `{"op": "failed", "reason": CamelCase, "message": text}`, after which it exits with code 1.
 * host -> supervisor `{"op": "stop"}`, or closing the socket: end now, orderly.
@@ -54,6 +54,7 @@ from pyopenshell.supervisor.denials.reporter import DenialReporter
 from pyopenshell.supervisor.link import Link
 from pyopenshell.supervisor.logs import AuditLog
 from pyopenshell.supervisor.policy_local import PolicyLocal
+from pyopenshell.supervisor.programs import ProgramNames
 from pyopenshell.supervisor.proposals import Proposals
 from pyopenshell.supervisor.proxy.context import PlaneContext
 from pyopenshell.supervisor.proxy.plane import Plane
@@ -187,6 +188,7 @@ class Supervisor:
         self._proposals = Proposals(self._audit)
         self._plane: Plane | None = None
         self._identity: ConnectionIdentity | None = None
+        self._names = ProgramNames()
         self._tasks: list[asyncio.Task[None]] = []
         self._open: list[socket.socket] = []
         self._last: list[Callable[[], None]] = []
@@ -200,7 +202,7 @@ class Supervisor:
         self._audit.open()
         try:
             snapshot = sandbox_pb2.SandboxConfigSnapshot.FromString(self._spec.config)
-            engine = _compile(policy_of(snapshot), None)
+            engine = self._compile(policy_of(snapshot), None)
         except Exception as error:
             raise StartError("PolicyInvalid", f"the sandbox's policy cannot be enforced: {error}") from error
         settings = settings_of(snapshot)
@@ -212,7 +214,7 @@ class Supervisor:
         )
         self._configuration = Configuration(
             self._current,
-            _compile,
+            self._compile,
             self._audit,
             loaded=self._policy_loaded,
             settings_changed=self._settings_changed,
@@ -230,11 +232,13 @@ class Supervisor:
     async def start(self, sockets: Mapping[str, int]) -> None:
         """Open the doors, then the line to the gateway. Raises StartError."""
         spec = self._spec
-        taken = {name: socket.socket(fileno=fd) for name, fd in sockets.items() if name != "proc"}
+        taken = {name: socket.socket(fileno=fd) for name, fd in sockets.items() if name not in ("proc", "root")}
         self._lifeline = taken["lifeline"]
         self._open = [taken[name] for name in ("lifeline", "nflog") if name in taken]
         self._identity = ConnectionIdentity(taken["diag"], taken.get("identity"), sockets["proc"])
         self._identity.start()
+        if "root" in sockets:
+            self._names.open(sockets["root"], sockets["proc"])
         link = Link(spec, self._configuration, self._proposals, self._audit)
         reporter = DenialReporter(
             sandbox_id=spec.sandbox_id,
@@ -263,6 +267,7 @@ class Supervisor:
                 local=local,
                 connect_to={(canonical_host(c.host), c.port): c for c in spec.connect_to},
                 blocked=_gateway_address(spec.access.address),
+                names=self._names,
             )
         )
         self._audit.forward_to(link.log)
@@ -273,6 +278,10 @@ class Supervisor:
         if "nflog" in taken:
             self._watch_bypass(taken["nflog"])
         self._tasks = [spawn(link.run(), name="link"), spawn(reporter.run(), name="denials")]
+
+    def _compile(self, policy: Policy, reuse: PolicyEngine | None) -> PolicyEngine:
+        self._names.learn({binary for rule in policy.rules for binary in rule.binaries})
+        return compile_engine(policy, reuse if isinstance(reuse, Engine) else None)
 
     def watch_lifeline(self, ending: asyncio.Event) -> None:
         """Set `ending` when the sandbox's init is gone."""
@@ -350,10 +359,6 @@ def _bypass(refused: nft.Refused) -> NetworkEvent:
         engine="nftables",
         reason="direct connection refused: only the proxy leads out (HTTP_PROXY, HTTPS_PROXY)",
     )
-
-
-def _compile(policy: Policy, reuse: PolicyEngine | None) -> PolicyEngine:
-    return compile_engine(policy, reuse if isinstance(reuse, Engine) else None)
 
 
 def _gateway_address(address: str) -> frozenset[tuple[str, int]]:

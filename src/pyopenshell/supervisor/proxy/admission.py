@@ -20,6 +20,7 @@ from pyopenshell.supervisor.proxy.destination import Guard, Refusal, ResolveErro
 if TYPE_CHECKING:
     from pyopenshell.policy.decision import Cell, Decision
     from pyopenshell.supervisor.current import Current
+    from pyopenshell.supervisor.programs import ProgramNames
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,10 +125,11 @@ class Peer:
 class Admitter:
     """Takes intents through the steps."""
 
-    def __init__(self, current: Current, identifier: Identifier, guard: Guard) -> None:
+    def __init__(self, current: Current, identifier: Identifier, guard: Guard, names: ProgramNames) -> None:
         self._current = current
         self._identifier = identifier
         self._guard = guard
+        self._names = names
 
     @property
     def generation(self) -> int:
@@ -185,7 +187,8 @@ class Admitter:
         return self.renew(dataclasses.replace(renewed, target=target))
 
     def _connect(self, intent: Intent, identity: Identity) -> Cell:
-        connection = Connection(intent.host, intent.port, identity.exe, identity.ancestors)
+        aliases = self._names.aliases(identity)
+        connection = Connection(intent.host, intent.port, identity.exe, identity.ancestors, aliases)
         return self._current.engine.connect(connection)
 
     def _unknown(self, intent: Intent, reason: str) -> Denial:
@@ -202,6 +205,9 @@ class Admitter:
 
     def _denied(self, intent: Intent, identity: Identity, cell: Cell) -> Denial:
         decision = cell.decision
+        nearest = decision.nearest
+        if decision.condition is Condition.BINARY:
+            nearest = "; ".join(note for note in (nearest, self._names.explain(identity)) if note)
         return Denial(
             layer="l4",
             stage=intent.stage,
@@ -215,7 +221,7 @@ class Admitter:
             policy=decision.rule,
             reason=decision.reason,
             condition=decision.condition.value,
-            nearest=decision.nearest,
+            nearest=nearest,
         )
 
     def _refused(self, intent: Intent, identity: Identity, cell: Cell, refusal: Refusal) -> Denial:

@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from pyopenshell.supervisor.programs import ProgramNames
+
 if TYPE_CHECKING:
     from pyopenshell.audit.events import AuditSink
     from pyopenshell.isolation.identity import Identifier
@@ -108,3 +110,4 @@ class PlaneContext:
     blocked: frozenset[tuple[str, int]] = frozenset()
     """(address, port) pairs never dialled, not even by an override: the gateway's own."""
     limits: Limits = dataclasses.field(default_factory=Limits)
+    names: ProgramNames = dataclasses.field(default_factory=ProgramNames)

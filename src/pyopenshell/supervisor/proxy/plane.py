@@ -53,7 +53,7 @@ class Plane:
         self.clock: Callable[[], float] = self._loop.time
         resolver = context.resolver or self._getaddrinfo
         guard = Guard(resolver, context.connect_to, context.blocked, self.clock)
-        self.admitter = Admitter(context.current, context.identifier, guard)
+        self.admitter = Admitter(context.current, context.identifier, guard, context.names)
         self.record = Recorder(context.audit, context.denied)
         self._local = LocalDoor(context.local, self)
         self._trust = UpstreamTrust()
