@@ -13,6 +13,9 @@ from tests.drivers.sandboxes import children, processes
 
 from benchmarks._sandbox import FAKE, REAL, running_box
 
+BUDGET = 16.0
+"""MiB, with ten sandboxes: what they share counts a tenth for each."""
+
 
 def pss(pid: int) -> float:
     """MiB."""
@@ -35,7 +38,9 @@ async def main(count: int, supervisor: str) -> None:
         supervisors = [pid for pid in below if pid not in (zygote, watcher)]
         init = sum(map(pss, inits)) / count
         supervising = sum(map(pss, supervisors)) / count
-        print(f"{count} idle sandboxes, mean PSS: init {init:.1f} + supervisor {supervising:.1f} MiB")
+        total = init + supervising
+        print(f"{count} idle sandboxes, mean PSS: init {init:.1f} + supervisor {supervising:.1f} = {total:.1f} MiB")
+        print(f"budget <= {BUDGET:g} MiB   {'met' if total <= BUDGET else 'MISSED'}")
         print(f"host {pss(host):.1f}, zygote {pss(zygote):.1f}, watcher {pss(watcher):.1f} MiB")
 
 

@@ -39,7 +39,7 @@ from pyopenshell.policy.engine import Engine
 from pyopenshell.policy.engine import compile as compile_engine
 from pyopenshell.policy.hosts import canonical_host
 from pyopenshell.policy.model import Policy
-from pyopenshell.supervisor import skills
+from pyopenshell.supervisor import rehearsal, skills
 from pyopenshell.supervisor.config import (
     OCSF_ENABLED,
     PROPOSALS_ENABLED,
@@ -90,6 +90,11 @@ def main(spec: SupervisorSpec, control: socket.socket) -> int:
     _harden()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(spec, control))
+
+
+def rehearse() -> None:
+    """Called once in the driver host, before it forks any supervisor."""
+    rehearsal.rehearse()
 
 
 def _harden() -> None:

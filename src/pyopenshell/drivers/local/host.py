@@ -114,8 +114,13 @@ def _server(state: str, supervisor: str, zygote_end: socket.socket, watcher_end:
 
 
 def _load(name: str) -> Callable[..., int]:
-    module, _, function = name.partition(":")
-    entry: Callable[..., int] = getattr(importlib.import_module(module), function)
+    """The supervisor's entry point. What its module offers as `rehearse` runs once here, for all that are forked."""
+    path, _, function = name.partition(":")
+    module = importlib.import_module(path)
+    entry: Callable[..., int] = getattr(module, function)
+    rehearse: Callable[[], None] | None = getattr(module, "rehearse", None)
+    if rehearse is not None:
+        rehearse()
     return entry
 
 
