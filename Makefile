@@ -27,7 +27,7 @@ help: ## show this list
 # Programs that tests run inside sandboxes: small ones always, compilers and a database for test-clients.
 PROGRAMS = tests/e2e/programs
 .venv/.programs: .venv/.ready requirements-programs.lock $(PROGRAMS)/package.json $(PROGRAMS)/package-lock.json
-	@tools/system-packages wget openssl openssh-client:ssh nodejs:node npm python3-pip:/usr/bin/pip3
+	@tools/system-packages wget openssl openssh-client:ssh netcat-openbsd:nc nodejs:node npm python3-pip:/usr/bin/pip3
 	@rm -rf .venv/programs && mkdir -p .venv/programs
 	@$(PIP) $(LOCKED) --target .venv/programs/python -r requirements-programs.lock
 	@cp $(PROGRAMS)/package.json $(PROGRAMS)/package-lock.json .venv/programs/
@@ -62,8 +62,15 @@ test-clients: .venv/.heavy ## Go, Java and PostgreSQL in sandboxes; CI runs it t
 test-deep: .venv/.dev ## long property runs
 	.venv/bin/pytest -m deep --timeout 3600
 
-bench: .venv/.dev ## measure against the budgets and the named peers
+bench: .venv/.dev bench-peers ## measure against the budgets and the named peers
 	@for b in benchmarks/[a-z]*.py benchmarks/proxy; do echo "== $$b"; $(PY) -m "$$(echo $${b%.py} | tr / .)" || exit 1; done
+
+.bench/.ready: .venv/.dev benchmarks/proxy/programs.py benchmarks/proxy/lg.c
+	@tools/system-packages gcc libssl-dev:/usr/include/openssl/ssl.h
+	@$(PY) -m benchmarks.proxy.programs
+	@touch $@
+
+bench-peers: .bench/.ready ## what the proxy benchmark compares with, unpacked into .bench: nothing installed, no service
 
 wire: .venv/.dev ## regenerate the message classes from the .proto files
 	$(PY) tools/generate_wire.py
@@ -77,5 +84,5 @@ lock: ## renew the lock files (needs uv)
 	printf 'hatchling\neditables\n' | uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header -q - -o requirements-build.lock
 
-clean: ## remove .venv and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove .venv, .bench and caches
+	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

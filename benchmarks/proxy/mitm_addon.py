@@ -1,4 +1,4 @@
-"""mitmproxy addon of the relay benchmark: the same small policy as ours, one log line per decision, bodies streamed."""
+"""mitmproxy addon of the proxy benchmark: the same small policy as ours, one log line per decision, bodies streamed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import time
 from typing import Any
 
-OK = re.compile(r"/v1/")
+OK = re.compile(r"/v1/(?!admin/)|/big/|/sse$")
 LOG = open(os.environ["RELAY_LOG"], "a", buffering=65536)  # noqa: SIM115 - lives as long as the proxy
 
 

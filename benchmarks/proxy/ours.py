@@ -1,6 +1,8 @@
-"""Our data plane alone, with the real engine and the supervisor's own log, for the relay benchmark.
+"""Our data plane alone, with the real engine and the supervisor's own log, for the proxy benchmark.
 
-python -m benchmarks.proxy.ours BACKEND_PORT BACKEND_CA.pem OWN_CA_OUT.pem LOG      prints its port
+python -m benchmarks.proxy.ours ORIGIN PLAIN SSE BACKEND_CA.pem OWN_CA_OUT.pem LOG      prints its port
+
+ORIGIN, PLAIN, SSE: local ports behind localhost:443, :80 and :8443, all inspected; PLAIN also behind :5000, raw.
 """
 
 from __future__ import annotations
@@ -36,22 +38,25 @@ class Nobody:
 
 
 def policy() -> Policy:
-    rules = [Rule("bench", (_endpoint(HOST),), ("/usr/bin/lg",))]
-    rules += [Rule(f"other{n}", (_endpoint(f"api{n}.example.com"),), ("/usr/bin/lg",)) for n in range(100)]
+    endpoints = (*(_endpoint(HOST, port) for port in (443, 80, 8443)), Endpoint(HOST, (5000,)))
+    rules = [Rule("bench", endpoints, ("/usr/bin/lg",))]
+    rules += [Rule(f"other{n}", (_endpoint(f"api{n}.example.com", 443),), ("/usr/bin/lg",)) for n in range(100)]
     return Policy(rules=tuple(rules))
 
 
-def _endpoint(host: str) -> Endpoint:
-    allow = (L7Match("GET", "/v1/**"), L7Match("POST", "/v1/**"))
-    return Endpoint(host, (443,), protocol="rest", rules=allow, deny_rules=(L7Match("*", "/v1/admin/**"),))
+def _endpoint(host: str, port: int) -> Endpoint:
+    allow = tuple(L7Match(method, path) for method in ("GET", "POST") for path in ("/v1/**", "/big/**", "/sse"))
+    return Endpoint(host, (port,), protocol="rest", rules=allow, deny_rules=(L7Match("*", "/v1/admin/**"),))
 
 
-async def main(port: str, ca: str, out: str, log: str) -> None:
+async def main(origin: str, plain: str, sse: str, ca: str, out: str, log: str) -> None:
     audit = AuditLog(Path(log), "bench")
     audit.open()
     authority = CertificateAuthority.create("OpenShell Sandbox CA")
     Path(out).write_text(authority.ca_pem)
-    override = ConnectTo(HOST, 443, f"127.0.0.1:{port}", Path(ca).read_text())
+    ports = {443: origin, 8443: sse, 80: plain, 5000: plain}
+    pem = Path(ca).read_text()
+    overrides = {(HOST, port): ConnectTo(HOST, port, f"127.0.0.1:{at}", pem) for port, at in ports.items()}
     context = PlaneContext(
         current=Current(compile_policy(policy())),
         identifier=Owner(),
@@ -59,7 +64,7 @@ async def main(port: str, ca: str, out: str, log: str) -> None:
         denied=lambda _: None,
         authority=authority,
         local=Nobody(),
-        connect_to={(HOST, 443): override},
+        connect_to=overrides,
     )
     plane = Plane(context)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -71,4 +76,4 @@ async def main(port: str, ca: str, out: str, log: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(*sys.argv[1:5]))
+    uvloop.run(main(*sys.argv[1:7]))
