@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 
 from pyopenshell.client import Gateway
@@ -30,8 +32,8 @@ class Web:
 
     home: House
     site: Site
-    certificate: pathlib.Path
-    key: pathlib.Path
+    sockets: list[str]
+    """What the WebSocket server behind WS printed: `open TARGET`, `message TEXT`."""
 
     async def box(self, gateway: Gateway, name: str, *binaries: str, rules: str = "") -> None:
         """A sandbox in which these executables may read SITE; `rules`: further entries of network_policies."""
@@ -79,15 +81,40 @@ def git_helper() -> str:
 
 @contextlib.contextmanager
 def web(extra: str = "") -> Iterator[Web]:
-    """`extra`: more of gateway.toml."""
+    """`extra`: more of gateway.toml; its certificates are for SITE, GIT, DENIED and WS."""
     with tempfile.TemporaryDirectory(prefix="osh-site-") as place:
         ca_file, certificate, key = authority(pathlib.Path(place), [SITE, GIT, DENIED, WS])
         with serve_site(certificate, key) as site:
             site.repositories = pathlib.Path(place, "repositories")
             site.repositories.mkdir()
-            config = "".join(connect_to(host, site.port, ca_file) for host in (SITE, GIT, DENIED))
-            with house(extra_config=config + extra.replace("@CA@", str(ca_file))) as home:
-                yield Web(home, site, certificate, key)
+            with _sockets(certificate, key) as (port, lines):
+                config = "".join(connect_to(host, site.port, ca_file) for host in (SITE, GIT, DENIED))
+                config += connect_to(WS, port, ca_file)
+                with house(extra_config=config + extra) as home:
+                    yield Web(home, site, lines)
+
+
+@contextlib.contextmanager
+def _sockets(certificate: pathlib.Path, key: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
+    """The server of Node's `ws` on a port of its own."""
+    script = SOURCES / "ws_server.cjs"
+    lines: list[str] = []
+    with subprocess.Popen(
+        ["node", str(script), str(certificate), str(key)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"NODE_PATH": str(INSTALLED / "node_modules")},
+    ) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        reader = threading.Thread(target=lambda: lines.extend(line.strip() for line in server.stdout or ()))
+        reader.start()
+        try:
+            yield port, lines
+        finally:
+            server.terminate()
+            reader.join(10)
 
 
 async def log(gateway: Gateway, sandbox: str) -> str:

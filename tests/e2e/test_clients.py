@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import socketserver
+import struct
 import subprocess
 import tarfile
+import threading
 import zipfile
 from collections.abc import Iterator
 
@@ -18,6 +22,7 @@ from tests.e2e.clients import (
     GIT,
     HASTE,
     SITE,
+    WS,
     Program,
     Web,
     git_helper,
@@ -27,7 +32,7 @@ from tests.e2e.clients import (
     web,
     works_and_is_refused_readably,
 )
-from tests.e2e.house import House, sh
+from tests.e2e.house import House, connect_to, sh
 from tests.e2e.site import Site, sha256_of_big
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clients")]
@@ -37,10 +42,35 @@ PROXY = "10.200.0.1:3128"
 FULL_SITE = f"host: {SITE}, port: 443, protocol: rest, access: full"
 
 
+SSH = "ssh.e2e.test"
+
+
 @pytest.fixture(scope="module")
 def town() -> Iterator[Web]:
-    with web() as found:
+    with ssh_server() as port, web(connect_to(SSH, port, port=22)) as found:
         yield found
+
+
+@contextlib.contextmanager
+def ssh_server() -> Iterator[int]:
+    """The first words of an SSH server and its goodbye, enough to tell that a client reached one."""
+
+    class Banner(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"SSH-2.0-E2E\r\n")
+            self.rfile.readline()
+            # SSH_MSG_DISCONNECT (RFC 4253, 11.1): reason 11, a text, no language; padded to a multiple of 8.
+            payload = struct.pack(">BII3sI", 1, 11, 3, b"bye", 0)
+            padding = 16 - (5 + len(payload)) % 8
+            self.wfile.write(struct.pack(">IB", 1 + len(payload) + padding, padding) + payload + bytes(padding))
+            self.rfile.read()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Banner) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join(10)
 
 
 @pytest.fixture(scope="module")
@@ -297,6 +327,49 @@ async def test_npm_installs_and_shows_who_refused(town: Web, gateway: Gateway) -
 
 
 # ------------------------------------------------------------------------------------------------------------- sockets
+
+
+SOCKET = f"host: {WS}, port: 443, protocol: websocket"
+
+
+async def test_the_ws_package_talks_and_is_cut_off_at_the_message_that_is_not_allowed(
+    town: Web, gateway: Gateway
+) -> None:
+    node = resolved("node")
+    talk = f"{SOCKET}, access: read-write"
+    listen = f"{SOCKET}, access: read-only"
+    for name, endpoint in (("ws", talk), ("listen", listen)):
+        await town.box(gateway, name, node, rules=rule("socket", endpoint, node))
+    client = f"cd /sandbox && timeout {HASTE} node ws_client.cjs"
+    ran = await sh(gateway, "ws", f"{client} wss://{WS}/echo")
+    assert (ran.code, ran.out, ran.err) == (0, "hello\n", "")
+    assert town.sockets[-2:] == ["open /echo", "message hello"]
+    silent = await sh(gateway, "listen", f"{client} wss://{WS}/silent")
+    assert town.sockets[-1] == "open /silent", "the message itself must not arrive"
+    assert "1008" in silent.out, silent
+    assert "HTTP:WEBSOCKET_TEXT [MED] DENIED" in await log(gateway, "listen")
+    refused = await sh(gateway, "ws", f"{client} wss://{DENIED}/echo")
+    assert (refused.code, "403" in refused.err) == (3, True), refused
+    assert f"DENIED {node}" in await log(gateway, "ws")
+
+
+def ssh_command(host: str) -> str:
+    """ssh through the proxy, as its users configure it; no identity of anybody is tried."""
+    proxy = f"-o ProxyCommand='nc -X connect -x {PROXY} %h %p'"
+    known = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o IdentityFile=none"
+    return f"timeout {HASTE} ssh -v -F none {known} {proxy} agent@{host} true"
+
+
+async def test_ssh_reaches_a_server_where_a_rule_makes_it_raw(home: House, gateway: Gateway) -> None:
+    nc = resolved("nc")
+    home.create("ssh", "version: 1\nnetwork_policies:\n" + rule("ssh", f"host: {SSH}, port: 22", nc) + FILES)
+    ran = await sh(gateway, "ssh", ssh_command(SSH))
+    assert "Remote protocol version 2.0, remote software version E2E" in ran.err, ran
+    assert (ran.code, "11: bye" in ran.err) == (255, True), ran
+    refused = await sh(gateway, "ssh", ssh_command(DENIED))
+    assert refused.code == 255
+    assert "403 Forbidden by OpenShell policy" in refused.err, refused
+    assert f"DENIED {nc}" in await log(gateway, "ssh")
 
 
 async def test_openssl_s_client(home: House, gateway: Gateway) -> None:

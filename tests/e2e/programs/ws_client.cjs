@@ -6,4 +6,5 @@ const agent = direct ? undefined : new HttpsProxyAgent(process.env.HTTPS_PROXY);
 const socket = new WebSocket(url, { agent });
 socket.on("open", () => socket.send("hello"));
 socket.on("message", (data) => { console.log(String(data)); socket.close(); });
+socket.on("close", (code, reason) => { if (code !== 1005) console.log("closed " + code + " " + reason); });
 socket.on("error", (error) => { console.error(error.code ?? "", error.message); process.exitCode = 3; });
