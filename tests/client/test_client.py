@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import unicodedata
@@ -157,3 +158,13 @@ def test_narrower_is_exactly_what_was_refused() -> None:
 @pytest.mark.parametrize("observed", [refused("/a*"), refused("/a", binary="/bin/sh"), refused("/a", method="")])
 def test_nothing_to_narrow_to(observed: Observed) -> None:
     assert narrower(RULE, [observed]) is None
+
+
+def test_narrowing_never_widens() -> None:
+    """Somebody else's refused request on the same host is no part of this proposal."""
+    asked = dataclasses.replace(RULE.endpoints[0], protocol="rest", access="", rules=(L7Match("PUT", "/mine/**"),))
+    rule = dataclasses.replace(RULE, endpoints=(asked,))
+    assert narrower(rule, [refused("/other"), refused("/mine/a", method="DELETE")]) is None
+    cut = narrower(rule, [refused("/other"), refused("/mine/a")])
+    assert cut is not None
+    assert cut.endpoints[0].rules == (L7Match("PUT", "/mine/a"),)

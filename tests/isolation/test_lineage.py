@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -34,11 +33,8 @@ def sleep(): become('/bin/sleep', '1000')
 """
 
 
-async def asked(box: Box, script: str) -> dict[str, Any]:
-    ran = await box.python(ASK + script)
-    assert ran.lines, ran
-    answer: dict[str, Any] = json.loads(ran.lines[-1])
-    return answer
+def yes() -> bool:
+    return True
 
 
 @pytest.mark.e2e
@@ -138,6 +134,34 @@ async def test_doubt_ends_when_nobody_is_left_to_profit(box: Box) -> None:
     assert (after["ancestors"], after["doubtful"]) == ([bash], [])
 
 
+@pytest.mark.e2e
+async def test_threads_that_fork_while_another_executes_gain_nothing(box: Box) -> None:
+    await box.create()
+    script = (
+        "for _ in range(60):\n"
+        " if os.fork():\n"
+        "  time.sleep(0.002); continue\n"
+        " me, go = os.getpid(), threading.Event()\n"
+        " def race():\n"
+        "  go.wait()\n"
+        "  for _ in range(8):\n"
+        "   if not os.fork():\n"
+        f"    until(lambda: image(me) == {SLEEP!r} or os.getppid() != me); ask(); os._exit(0)\n"
+        " threading.Thread(target=race, daemon=True).start()\n"
+        # Not os.execv(): it keeps the interpreter's lock, and the thread would not run meanwhile.
+        " go.set(); libc.execv(b'/bin/sleep', (ctypes.c_char_p * 3)(b'sleep', b'1', None))\n"
+        "while True:\n"
+        " try: os.wait()\n"
+        " except ChildProcessError: break\n"
+    )
+    ran = await box.python(ASK + script)
+    assert ran.code == 0, ran
+    answers = [json.loads(line) for line in (box.root() / "seen").read_text().splitlines()]
+    assert len(answers) > 30
+    assert not [answer for answer in answers if SLEEP in answer.get("ancestors", ())]
+    assert [answer for answer in answers if SLEEP in answer.get("doubtful", ())]
+
+
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["/bin/sleep", "1000"]) as process:
@@ -150,7 +174,7 @@ def test_a_process_with_children_is_doubtful_only_as_something_else(child: subpr
     start, image = read_stat(me).start, read_image(me)
     other = read_image(child.pid)
     assert line.counts(me, start, other)
-    line.executing(me)
+    line.executing(me, yes)
     assert (line.counts(me, start, image), line.counts(me, start, other)) == (True, False)
     assert line.counts(me, start + 1, other), "another process with the same id"
 
@@ -160,15 +184,28 @@ def test_a_process_with_threads_is_doubtful() -> None:
     thread = threading.Thread(target=stop.wait)
     thread.start()
     line = Lineage()
-    line.executing(os.getpid())
+    line.executing(os.getpid(), yes)
     stop.set()
     thread.join()
     assert len(line) == 1
 
 
+def test_only_one_that_still_waits_ends_a_doubt(child: subprocess.Popen[bytes]) -> None:
+    line = Lineage()
+    script = "import subprocess, sys; subprocess.run(['/bin/sleep', '0']); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        line._doubtful[other.pid] = lineage._Predecessors(read_stat(other.pid).start, {read_image(child.pid)})
+        other.stdout.readline()
+        line.executing(other.pid, lambda: False)
+        assert len(line) == 1
+        line.executing(other.pid, yes)
+        assert len(line) == 0
+
+
 def test_a_process_with_neither_is_not(child: subprocess.Popen[bytes]) -> None:
     line = Lineage()
-    line.executing(child.pid)
+    line.executing(child.pid, yes)
     assert len(line) == 0
 
 
@@ -180,7 +217,7 @@ def test_the_dead_are_swept_and_the_living_kept(monkeypatch: pytest.MonkeyPatch)
         process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
         assert process.stdout is not None
         sleeper = int(process.stdout.readline())
-        line.executing(process.pid)
+        line.executing(process.pid, yes)
         if turn % 2:
             living.append((process, sleeper))
         else:
@@ -189,7 +226,7 @@ def test_the_dead_are_swept_and_the_living_kept(monkeypatch: pytest.MonkeyPatch)
     assert all(not line.counts(p.pid, read_stat(p.pid).start, read_image(s)) for p, s in living)
     monkeypatch.setattr(lineage, "_LIMIT", len(living) - 1)
     with pytest.raises(OSError, match="too many") as full:
-        line.executing(living[0][0].pid)
+        line.executing(living[0][0].pid, yes)
     assert full.value.errno == errno.EAGAIN
     for process, sleeper in living:
         _end(process, sleeper)

@@ -20,6 +20,7 @@ SECTIONS = {
         ("status", "pyopenshell.cli.status", "Is the gateway there, and who am I to it?"),
     ),
     "ADDITIONAL COMMANDS": (
+        ("term", "pyopenshell.cli.term", "The approval inbox on a full screen."),
         ("demo", "pyopenshell.cli.demo.command", "Watch the whole loop happen, for real, on this machine."),
     ),
 }

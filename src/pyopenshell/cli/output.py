@@ -30,11 +30,6 @@ def mark(sign: str, text: str, *, err: bool = False) -> None:
     say(f"{click.style(sign, fg=colour) if colour else sign} {text}", err=err)
 
 
-def stamp(moment: datetime.datetime | None) -> str:
-    """`YYYY-MM-DD HH:MM:SS` in UTC, `-` for none."""
-    return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else "-"
-
-
 def plain(value: Any) -> Any:
     """`value` as what JSON and YAML can say: dataclasses as mappings, times as ISO 8601 with Z, spans in seconds."""
     if isinstance(value, datetime.datetime):

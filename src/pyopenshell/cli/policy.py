@@ -11,8 +11,8 @@ import click
 from pyopenshell.cli import policy_edit, policy_tools
 from pyopenshell.cli.app import App, CliError
 from pyopenshell.cli.framework import Group, argument_name, output_option
-from pyopenshell.cli.output import emit, mark, say, stamp
-from pyopenshell.client import GatewayError, visible
+from pyopenshell.cli.output import emit, mark, say
+from pyopenshell.client import GatewayError, stamp, visible
 from pyopenshell.client.values import Config, Revision, Written
 from pyopenshell.policy.model import PROVIDER_PREFIX, Policy
 

@@ -13,8 +13,8 @@ from pyopenshell.audit.text import spoken
 from pyopenshell.cli.app import App, CliError
 from pyopenshell.cli.durations import duration
 from pyopenshell.cli.framework import Group, argument_name, output_option
-from pyopenshell.cli.output import emit, mark, plain, say, stamp
-from pyopenshell.client import visible
+from pyopenshell.cli.output import emit, mark, plain, say
+from pyopenshell.client import stamp, visible
 from pyopenshell.client.values import Chunk, InboxEvent
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ async def chosen(app: App, gateway: Gateway, target: tuple[str, str]) -> tuple[s
 @output_option
 @click.pass_obj
 async def get(app: App, name: str, status: str, watch: bool, output: str) -> None:
-    from pyopenshell.cli import cards
+    from pyopenshell.client import cards
 
     async with app.connect() as gateway:
         sandbox = app.sandbox(name, gateway.registration.name)
@@ -92,9 +92,11 @@ async def get(app: App, name: str, status: str, watch: bool, output: str) -> Non
         reviews = await gateway.reviews(sandbox, [one.id for one in draft.chunks]) if draft.chunks else {}
         observed = await gateway.observed(sandbox) if status in ("", "pending") else []
     if output != "table":
+        from pyopenshell.cli.chunk_data import chunk_data
+
         emit(
             {
-                "chunks": [cards.chunk_data(one, reviews.get(one.id)) for one in draft.chunks],
+                "chunks": [chunk_data(one, reviews.get(one.id)) for one in draft.chunks],
                 "draft_version": draft.version,
                 "observed_denials": observed,
                 "sandbox": sandbox,
@@ -116,7 +118,8 @@ async def get(app: App, name: str, status: str, watch: bool, output: str) -> Non
 
 async def _watch(gateway: Gateway, sandbox: str, status: str, output: str) -> None:
     """One card, or one line of JSON, per event. Ends when the stream or the person does."""
-    from pyopenshell.cli import cards
+    from pyopenshell.cli.chunk_data import chunk_data
+    from pyopenshell.client import cards
 
     async for event in gateway.watch_inbox(sandbox):
         if event.chunk is not None and (not status or event.chunk.status == status):
@@ -126,7 +129,7 @@ async def _watch(gateway: Gateway, sandbox: str, status: str, output: str) -> No
                     say(line)
                 say()
             else:
-                _json_line({"chunk": cards.chunk_data(event.chunk, review), "sandbox": event.sandbox})
+                _json_line({"chunk": chunk_data(event.chunk, review), "sandbox": event.sandbox})
         elif output != "table":
             _json_line(_plain_event(event))
         elif event.observed is not None:
@@ -222,7 +225,7 @@ async def approve_all(app: App, name: str, include_security_flagged: bool, outpu
 @output_option
 @click.pass_obj
 async def narrow(app: App, targets: tuple[str, ...], chunk_id: str, output: str) -> None:
-    from pyopenshell.cli import cards
+    from pyopenshell.client import cards
     from pyopenshell.client.narrow import narrower
 
     target = split_targets(targets, chunk_id)
@@ -235,7 +238,9 @@ async def narrow(app: App, targets: tuple[str, ...], chunk_id: str, output: str)
         edited = pick((await gateway.draft(sandbox)).chunks, chunk.id)
         review = (await gateway.reviews(sandbox, [chunk.id])).get(chunk.id)
     if output != "table":
-        emit(cards.chunk_data(edited, review), output)
+        from pyopenshell.cli.chunk_data import chunk_data
+
+        emit(chunk_data(edited, review), output)
         return
     mark("OK", "Chunk narrowed.")
     for line in cards.card(edited, review):

@@ -13,8 +13,8 @@ import click
 
 from pyopenshell.cli.app import App, CliError
 from pyopenshell.cli.framework import Group, argument_name, output_option
-from pyopenshell.cli.output import emit, mark, say, stamp, table
-from pyopenshell.client import GatewayError, visible
+from pyopenshell.cli.output import emit, mark, say, table
+from pyopenshell.client import GatewayError, stamp, visible
 from pyopenshell.client.values import Config, Sandbox
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from pyopenshell.client.registration import (
     UnknownGatewayError,
     resolve,
 )
-from pyopenshell.client.visible import visible, visible_lines
+from pyopenshell.client.visible import stamp, visible, visible_lines
 
 if TYPE_CHECKING:
     from pyopenshell.client.gateway import Gateway
@@ -31,6 +31,7 @@ __all__ = [
     "UnknownGatewayError",
     "UnreachableError",
     "resolve",
+    "stamp",
     "visible",
     "visible_lines",
 ]

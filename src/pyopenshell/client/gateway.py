@@ -349,8 +349,9 @@ class Gateway:
             raise
         return [mapping.observed(one) for one in answer.denials]
 
-    async def watch_inbox(self, sandbox: str = "") -> AsyncGenerator[values.InboxEvent]:
-        request = review_api.WatchInboxRequest(workspace_scope=self._scope, sandbox=sandbox)
+    async def watch_inbox(self, sandbox: str = "", *, overview: bool = False) -> AsyncGenerator[values.InboxEvent]:
+        """What is pending, `synced`, then changes. `overview`: also sandboxes, recent decisions, observed denials."""
+        request = review_api.WatchInboxRequest(workspace_scope=self._scope, sandbox=sandbox, overview=overview)
         async for event in self._transport.stream(REVIEW, "WatchInbox", request, review_api.InboxEvent):
             yield mapping.inbox_event(event)
 
@@ -375,7 +376,7 @@ class Gateway:
         return answer.policy_version, answer.policy_hash
 
     async def approve_all(
-        self, sandbox: str, chunks: Iterable[values.Chunk], *, include_security_flagged: bool
+        self, sandbox: str, chunks: Iterable[values.Reviewed], *, include_security_flagged: bool
     ) -> tuple[int, int, int]:
         """Exactly the chunks given, by their tokens. Returns (approved, skipped, policy version)."""
         request = api.ApproveAllDraftChunksRequest(

@@ -103,6 +103,7 @@ def review(message: review_api.ChunkReview) -> values.Review:
         decided_by=message.decided_by,
         superseded_by=message.superseded_by,
         lease=lease(message.lease) if message.HasField("lease") else None,
+        review_token=message.review_token,
     )
 
 
@@ -132,9 +133,13 @@ def inbox_event(message: review_api.InboxEvent) -> values.InboxEvent:
     return values.InboxEvent(
         sandbox=message.sandbox_name,
         workspace=message.workspace,
+        sandbox_id=message.sandbox_id,
         chunk=chunk(message.chunk) if kind == "chunk" else None,
         observed=observed(message.observed) if kind == "observed" else None,
         synced=kind == "synced",
+        state=sandbox(message.sandbox) if kind == "sandbox" else None,
+        gone=kind == "gone",
+        restart=kind == "restart",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pyopenshell.policy.model import Policy, Rule
@@ -74,6 +74,15 @@ class Chunk:
     last_seen: Time | None
 
 
+class Reviewed(Protocol):
+    """What a bulk approval needs of each proposal: which, and as what it was seen."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def review_token(self) -> str: ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Region:
     """One maximal set of requests that a proposal would newly permit, with a witness inside it."""
@@ -103,6 +112,8 @@ class Review:
     decided_by: str
     superseded_by: str
     lease: Lease | None = None
+    review_token: str = ""
+    """Of the chunk that this proof is about; a chunk with another token has another proof."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,13 +142,20 @@ class Draft:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class InboxEvent:
-    """Exactly one of `chunk`, `observed` and `synced` is set."""
+    """Exactly one of the fields after `sandbox_id` is set; from `state` on only in an overview.
+
+    `gone`: the sandbox and all of its proposals. `restart`: what follows, up to `synced`, is everything anew.
+    """
 
     sandbox: str
     workspace: str
+    sandbox_id: str = ""
     chunk: Chunk | None = None
     observed: Observed | None = None
     synced: bool = False
+    state: Sandbox | None = None
+    gone: bool = False
+    restart: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ A reviewer must see what is there. The escaping is shared with the log lines; wh
 
 from __future__ import annotations
 
+import datetime
 import re
 
 from pyopenshell.audit import text as audit_text
@@ -31,3 +32,8 @@ def visible_lines(text: str, limit: int = LIMIT) -> list[str]:
         body = line.lstrip(" ")
         lines.append(" " * min(len(line) - len(body), 40) + visible(body, limit))
     return lines
+
+
+def stamp(moment: datetime.datetime | None) -> str:
+    """`YYYY-MM-DD HH:MM:SS` in UTC, `-` for none."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else "-"

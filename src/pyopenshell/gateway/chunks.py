@@ -332,6 +332,7 @@ def to_review(chunk: Chunk) -> pyopenshell_pb2.ChunkReview:
     review.decided_by, review.superseded_by = chunk.decided_by, chunk.superseded_by
     if chunk.expires_ms is not None:
         review.lease.CopyFrom(lease(chunk.lease_ms, chunk.expires_ms))
+    review.review_token = chunk.review_token
     return review
 
 

@@ -39,7 +39,12 @@ def record(
 def read(tx: sa.Connection, sandbox_id: str) -> Sequence[Denial]:
     """Most recently seen first."""
     query = sa.select(observed_denials).where(observed_denials.c.sandbox_id == sandbox_id)
-    return [_to_proto(row) for row in tx.execute(query.order_by(observed_denials.c.last_seen_ms.desc()))]
+    return from_rows(tx.execute(query.order_by(observed_denials.c.last_seen_ms.desc())))
+
+
+def from_rows(rows: Iterable[sa.Row[Any]]) -> Sequence[Denial]:
+    """Rows with the columns of the table as messages."""
+    return [_to_proto(row) for row in rows]
 
 
 def _rows(sandbox_id: str, summary: openshell_pb2.DenialSummary, now: int) -> Iterable[dict[str, Any]]:

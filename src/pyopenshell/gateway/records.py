@@ -94,8 +94,9 @@ def by_id(tx: sa.Connection, sandbox_id: str) -> Record:
     return _record(row)
 
 
-def every(tx: sa.Connection) -> list[Record]:
-    return [_record(row) for row in tx.execute(sa.select(sandboxes))]
+def every(tx: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Record]:
+    """All that meet the conditions, in order of creation."""
+    return [_record(row) for row in tx.execute(sa.select(sandboxes).where(*conditions).order_by(*_ORDER))]
 
 
 def page(

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from pyopenshell.gateway import presence
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.clock import Clock, system_clock, to_timestamp
 from pyopenshell.gateway.errors import invalid, not_found
@@ -280,6 +281,7 @@ class Revisions:
             self.failed(tx, sandbox_id, version, load_error[:_MAX_LOAD_ERROR])
         else:
             self._loaded(tx, sandbox_id, version, this)
+        presence.announce(tx, self._store, self._bus, sandbox_id)
         self._store.after_commit(lambda: self._bus.publish(f"sandbox:{sandbox_id}"))
         reported = self.get(tx, sandbox_id, version)
         assert reported is not None

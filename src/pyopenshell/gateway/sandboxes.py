@@ -16,7 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from pyopenshell.drivers.base import ConnectTo, Driver, DriverError, GatewayAccess, Workload, WorkloadStatus
-from pyopenshell.gateway import pages, records, specs
+from pyopenshell.gateway import pages, presence, records, specs
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.clock import Clock, system_clock
 from pyopenshell.gateway.errors import GatewayError, exists, not_found, precondition
@@ -350,6 +350,7 @@ class Sandboxes:
 
     async def _forget(self, sandbox_id: str) -> None:
         def forget(tx: sa.Connection) -> None:
+            presence.announce(tx, self._store, self._bus, sandbox_id, gone=True)
             forget_sandbox(tx, sandbox_id)
             self._store.after_commit(lambda: self._bus.publish(f"sandbox:{sandbox_id}"))
 
@@ -387,6 +388,7 @@ class Sandboxes:
 
         def write(tx: sa.Connection) -> None:
             if records.write(tx, sandbox_id, state, now, **columns):
+                presence.announce(tx, self._store, self._bus, sandbox_id)
                 self._store.after_commit(lambda: self._bus.publish(f"sandbox:{sandbox_id}"))
 
         await self._store.run(write)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 from pyopenshell.isolation.processes import Image, has_children, read_image, read_stat, read_status
@@ -38,12 +39,16 @@ class Lineage:
     def __len__(self) -> int:
         return len(self._doubtful)
 
-    def executing(self, thread: int) -> None:
-        """A thread is about to execute another program, and waits. Raises OSError: then it must not."""
+    def executing(self, thread: int, waits: Callable[[], bool]) -> None:
+        """A thread is about to execute another program, and waits. Raises OSError: then it must not.
+
+        `waits` says whether it still does: else its id may have passed to somebody else while it was looked at.
+        """
         status = read_status(thread, self._proc)
         if status.threads == 1 and not self._parent(thread):
             # Nobody can be born of the old image any more, whatever happened before.
-            self._doubtful.pop(status.group, None)
+            if waits():
+                self._doubtful.pop(status.group, None)
             return
         start, image = read_stat(status.group, self._proc).start, read_image(status.group, self._proc)
         known = self._doubtful.pop(status.group, None)

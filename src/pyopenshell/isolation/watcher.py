@@ -95,7 +95,7 @@ class _Sandbox:
     def _executing(self, call: seccomp.Notification) -> int:
         """0, or the error with which execve() fails because its consequences could not be noted."""
         try:
-            self._lineage.executing(call.thread)
+            self._lineage.executing(call.thread, lambda: seccomp.valid(self.notify, call.id))
         except Exception:  # noqa: BLE001 - one sandbox's oddity must not end the watcher of all
             return errno.EAGAIN
         return 0

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pyopenshell import policy as language
-from pyopenshell.cli import cards
 from pyopenshell.cli.app import CliError
 from pyopenshell.cli.demo import trace
 from pyopenshell.cli.demo.person import Person
 from pyopenshell.cli.demo.screen import Screen
+from pyopenshell.client import cards
 from pyopenshell.client.gateway import FAILED_PHASES, Gateway
 from pyopenshell.client.narrow import narrower
 from pyopenshell.client.values import Chunk, Exit, LogLine, Observed
@@ -183,7 +183,7 @@ class Story:
             screen.outside(f"  asks for {visible(render_endpoint(endpoint))}")
         screen.outside(f"  for {', '.join(visible(one) for one in chunk.rule.binaries)}")
         if review is not None:
-            for line in cards.newly_permits(review):
+            for line in cards.newly_permits(chunk, review):
                 screen.outside(line)
         for line in chunk.validation_result.split("\n"):
             screen.outside(f"  {visible(line)}")

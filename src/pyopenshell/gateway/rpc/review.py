@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Callable
 
-from pyopenshell.gateway import leases
+from pyopenshell.gateway import leases, overview, presence
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.errors import required
 from pyopenshell.gateway.inbox import Inbox
@@ -58,7 +58,7 @@ class ReviewService:
     async def WatchInbox(
         self, request: pyopenshell_pb2.WatchInboxRequest, caller: Caller
     ) -> AsyncIterator[pyopenshell_pb2.InboxEvent]:
-        """Pending chunks, `synced`, then changes. A reader that is too slow gets what is pending and `synced` again."""
+        """Pending chunks, `synced`, then changes. A reader that is too slow gets the beginning and `synced` again."""
         sandbox_id = ""
         if request.sandbox:
             workspace: str | None = workspace_of(request.workspace_scope)
@@ -69,12 +69,15 @@ class ReviewService:
         else:
             workspace = workspaces_of(request.workspace_scope, caller)
         # Subscribed first: what happens while the list is read comes after it, perhaps twice, never not at all.
-        with self.bus.subscribe("inbox") as changes:
-            for event in await self._pending(workspace, sandbox_id):
+        topics = ("inbox", presence.TOPIC) if request.overview else ("inbox",)
+        with self.bus.subscribe(*topics) as changes:
+            for event in await self._beginning(workspace, sandbox_id, request.overview):
                 yield event
             async for message in changes:
                 if message.dropped:
-                    for event in await self._pending(workspace, sandbox_id):
+                    if request.overview:
+                        yield pyopenshell_pb2.InboxEvent(workspace=workspace or "", restart=True)
+                    for event in await self._beginning(workspace, sandbox_id, request.overview):
                         yield event
                 elif _wanted(message.payload, workspace, sandbox_id):
                     yield message.payload
@@ -84,8 +87,13 @@ class ReviewService:
     ) -> pyopenshell_pb2.GetOperatorStatusResponse:
         return self.operator()
 
-    async def _pending(self, workspace: str | None, sandbox_id: str) -> list[pyopenshell_pb2.InboxEvent]:
-        events = await self.inbox.pending(workspace, sandbox_id)
+    async def _beginning(
+        self, workspace: str | None, sandbox_id: str, everything: bool
+    ) -> list[pyopenshell_pb2.InboxEvent]:
+        events: list[pyopenshell_pb2.InboxEvent] = []
+        if everything:
+            events += await self.store.run(lambda tx: overview.beginning(tx, workspace, sandbox_id))
+        events += await self.inbox.pending(workspace, sandbox_id)
         return [*events, pyopenshell_pb2.InboxEvent(sandbox_id=sandbox_id, workspace=workspace or "", synced=True)]
 
 

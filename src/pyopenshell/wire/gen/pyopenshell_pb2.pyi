@@ -35,7 +35,7 @@ class Lease(_message.Message):
     def __init__(self, duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., expires_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ChunkReview(_message.Message):
-    __slots__ = ("chunk_id", "analysis_mode", "newly_permits", "proven", "decided_by", "superseded_by", "lease")
+    __slots__ = ("chunk_id", "analysis_mode", "newly_permits", "proven", "decided_by", "superseded_by", "lease", "review_token")
     CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
     ANALYSIS_MODE_FIELD_NUMBER: _ClassVar[int]
     NEWLY_PERMITS_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class ChunkReview(_message.Message):
     DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
     SUPERSEDED_BY_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
+    REVIEW_TOKEN_FIELD_NUMBER: _ClassVar[int]
     chunk_id: str
     analysis_mode: str
     newly_permits: _containers.RepeatedCompositeFieldContainer[Region]
@@ -50,7 +51,8 @@ class ChunkReview(_message.Message):
     decided_by: str
     superseded_by: str
     lease: Lease
-    def __init__(self, chunk_id: _Optional[str] = ..., analysis_mode: _Optional[str] = ..., newly_permits: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., proven: _Optional[bool] = ..., decided_by: _Optional[str] = ..., superseded_by: _Optional[str] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ...) -> None: ...
+    review_token: str
+    def __init__(self, chunk_id: _Optional[str] = ..., analysis_mode: _Optional[str] = ..., newly_permits: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., proven: _Optional[bool] = ..., decided_by: _Optional[str] = ..., superseded_by: _Optional[str] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., review_token: _Optional[str] = ...) -> None: ...
 
 class ApproveChunkRequest(_message.Message):
     __slots__ = ("workspace_scope", "sandbox", "chunk_id", "review_token", "lease")
@@ -133,28 +135,36 @@ class ListObservedDenialsResponse(_message.Message):
     def __init__(self, denials: _Optional[_Iterable[_Union[ObservedDenial, _Mapping]]] = ...) -> None: ...
 
 class WatchInboxRequest(_message.Message):
-    __slots__ = ("workspace_scope", "sandbox")
+    __slots__ = ("workspace_scope", "sandbox", "overview")
     WORKSPACE_SCOPE_FIELD_NUMBER: _ClassVar[int]
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    OVERVIEW_FIELD_NUMBER: _ClassVar[int]
     workspace_scope: _datamodel_pb2.WorkspaceSelector
     sandbox: str
-    def __init__(self, workspace_scope: _Optional[_Union[_datamodel_pb2.WorkspaceSelector, _Mapping]] = ..., sandbox: _Optional[str] = ...) -> None: ...
+    overview: bool
+    def __init__(self, workspace_scope: _Optional[_Union[_datamodel_pb2.WorkspaceSelector, _Mapping]] = ..., sandbox: _Optional[str] = ..., overview: _Optional[bool] = ...) -> None: ...
 
 class InboxEvent(_message.Message):
-    __slots__ = ("sandbox_id", "sandbox_name", "workspace", "chunk", "observed", "synced")
+    __slots__ = ("sandbox_id", "sandbox_name", "workspace", "chunk", "observed", "synced", "sandbox", "gone", "restart")
     SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
     SANDBOX_NAME_FIELD_NUMBER: _ClassVar[int]
     WORKSPACE_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     OBSERVED_FIELD_NUMBER: _ClassVar[int]
     SYNCED_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
+    RESTART_FIELD_NUMBER: _ClassVar[int]
     sandbox_id: str
     sandbox_name: str
     workspace: str
     chunk: _openshell_pb2.PolicyChunk
     observed: ObservedDenial
     synced: bool
-    def __init__(self, sandbox_id: _Optional[str] = ..., sandbox_name: _Optional[str] = ..., workspace: _Optional[str] = ..., chunk: _Optional[_Union[_openshell_pb2.PolicyChunk, _Mapping]] = ..., observed: _Optional[_Union[ObservedDenial, _Mapping]] = ..., synced: _Optional[bool] = ...) -> None: ...
+    sandbox: _openshell_pb2.Sandbox
+    gone: bool
+    restart: bool
+    def __init__(self, sandbox_id: _Optional[str] = ..., sandbox_name: _Optional[str] = ..., workspace: _Optional[str] = ..., chunk: _Optional[_Union[_openshell_pb2.PolicyChunk, _Mapping]] = ..., observed: _Optional[_Union[ObservedDenial, _Mapping]] = ..., synced: _Optional[bool] = ..., sandbox: _Optional[_Union[_openshell_pb2.Sandbox, _Mapping]] = ..., gone: _Optional[bool] = ..., restart: _Optional[bool] = ...) -> None: ...
 
 class ConnectTo(_message.Message):
     __slots__ = ("host", "port", "address", "has_ca")
