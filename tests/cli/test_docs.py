@@ -72,7 +72,7 @@ def test_every_verb_and_option_has_help(cli: Cli, verb: str) -> None:
 
 def test_every_verb_that_answers_takes_output() -> None:
     without = {verb for verb, one in VERBS.items() if "output" not in {option.name for option in one.params}}
-    assert without == {"sandbox exec", "term"}
+    assert without == {"sandbox exec", "sandbox connect", "sandbox ssh-config", "term"}
 
 
 def test_root_and_groups_without_a_verb_print_help(cli: Cli) -> None:

@@ -129,6 +129,7 @@ class Root(click.Group):
         entries: Mapping[str, Sequence[tuple[str, str, str]]],
         aliases: Mapping[str, str],
         examples: Sequence[str],
+        hidden: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
             name="openshell",
@@ -139,7 +140,7 @@ class Root(click.Group):
         self.params.extend(global_options(hidden=False))
         self._sections = entries
         self._where = {name: module for entry in entries.values() for name, module, _ in entry}
-        self._aliases, self._examples = aliases, examples
+        self._aliases, self._examples, self._hidden = aliases, examples, hidden or {}
         self._app = App()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -147,9 +148,10 @@ class Root(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = self._aliases.get(cmd_name, cmd_name)
-        if name not in self._where:
+        module = self._where.get(name) or self._hidden.get(name)
+        if module is None:
             return None
-        command: click.Command = importlib.import_module(self._where[name]).command
+        command: click.Command = importlib.import_module(module).command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -32,7 +32,9 @@ EXAMPLES = (
     "openshell rule approve --chunk-id 3f2a",
     "openshell demo",
 )
-command = Root(SECTIONS, ALIASES, EXAMPLES)
+HIDDEN = {"ssh-proxy": "pyopenshell.cli.ssh"}
+"""What other programs call, not people."""
+command = Root(SECTIONS, ALIASES, EXAMPLES, HIDDEN)
 
 
 def main() -> None:

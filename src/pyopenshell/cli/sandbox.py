@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyopenshell.cli import sandbox_files, ssh
 from pyopenshell.cli.app import App, CliError
 from pyopenshell.cli.framework import Group, argument_name, output_option
 from pyopenshell.cli.output import emit, mark, say, table
@@ -85,6 +86,9 @@ def _idle_seconds(variable: str) -> float:
 @click.option("--no-credential-warnings", is_flag=True, help="Say nothing about --env keys that look like secrets.")
 @click.option("--approval-mode", type=click.Choice(["manual", "auto"]), default="manual", show_default=True,
               help="Who decides on proposals.")  # fmt: skip
+@click.option("--upload", "uploads", multiple=True, metavar="LOCAL[:REMOTE]",
+              help="Copy this in before the command starts; repeatable.")  # fmt: skip
+@click.option("--no-git-ignore", is_flag=True, help="Upload also what git ignores, and .git.")
 @click.option("--keep", is_flag=True, hidden=True, help="Default: the sandbox stays.")
 @click.option("--no-keep", is_flag=True, help="Delete the sandbox when the command ends.")
 @click.option("--detach", is_flag=True, help="Return as soon as the sandbox is ready.")
@@ -99,6 +103,9 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
         raise click.UsageError("--output cannot be combined with a command or --no-keep.")
     if options["detach"] and argv:
         raise click.UsageError("--detach cannot be combined with a command.")
+    if options["no_git_ignore"] and not options["uploads"]:
+        raise click.UsageError("--no-git-ignore needs --upload.")
+    uploads = [sandbox_files.split(entry) for entry in options["uploads"]]
     variables = environment(options["env"], warn=not options["no_credential_warnings"])
     labels = _pairs(options["labels"], "--label")
     file = options["file"] or os.environ.get("OPENSHELL_SANDBOX_POLICY", "")
@@ -117,6 +124,12 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
         )
         app.places.remember_sandbox(gateway.registration.name, app.workspace, sandbox.name)
         await _approval_mode(gateway, sandbox.name, options["approval_mode"])
+        for number, (local, remote) in enumerate(uploads, 1):
+            which = f"[{number}/{len(uploads)}] " if len(uploads) > 1 else ""
+            title = f"  • Uploading {which}files to {visible(remote or '~')}..."
+            await sandbox_files.send(
+                gateway, sandbox.name, local, remote, git_ignore=not options["no_git_ignore"], title=title
+            )
         if options["output"] != "table":
             emit(_data(sandbox), options["output"])
         if not argv and not interactive:
@@ -399,3 +412,19 @@ async def exec_(
                 f"sandbox '{sandbox}' is not ready (phase: {phase}); wait for it to reach Ready state"
             ) from None
     raise click.exceptions.Exit(code)
+
+
+@command.command("connect", help="Open a login shell in a sandbox. What you leave running in the background goes on.")
+@argument_name
+@click.pass_obj
+async def connect(app: App, name: str) -> None:
+    from pyopenshell.cli import terminal
+
+    async with app.connect() as gateway:
+        sandbox = app.sandbox(name, gateway.registration.name)
+        code = await terminal.run(gateway, sandbox, ("/bin/bash", "-l"), terminal=terminal.is_terminal())
+    raise click.exceptions.Exit(code)
+
+
+for one in (*sandbox_files.COMMANDS, ssh.ssh_config):
+    command.add_command(one)
