@@ -167,6 +167,22 @@ async def test_inspected_refusals_are_counted_and_never_proposed(tmp_path: Path)
         assert await statuses(core, sandbox_id) == {}
 
 
+async def test_one_request_refused_for_two_reasons_is_two_rows_with_their_latest_ids(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a.db") as core:
+        sandbox_id = await core.sandbox()
+        summaries = [l7("/x"), l7("/x"), l7("/x")]
+        for summary, said in zip(summaries, ("d-1] method", "d-2] query", "d-3] method"), strict=True):
+            summary.deny_reason = f"[policy:api] [denial:{said}"
+        request = openshell_pb2.SubmitPolicyAnalysisRequest(analysis_mode=MECHANISTIC, summaries=summaries)
+        await core.inbox.submit(sandbox_id, request)
+        found = {one.reason: one for one in await core.inbox.observed(sandbox_id)}
+        assert {reason: (one.count, one.denial_id) for reason, one in found.items()} == {
+            "method": (2, "d-3"),
+            "query": (1, "d-2"),
+        }
+        assert {one.policy for one in found.values()} == {"api"}
+
+
 async def test_observed_denials_are_bounded_by_age(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as core:
         sandbox_id = await core.sandbox()

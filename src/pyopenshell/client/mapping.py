@@ -125,6 +125,7 @@ def observed(message: review_api.ObservedDenial) -> values.Observed:
         count=message.count,
         first_seen=time(message, "first_seen_time"),
         last_seen=time(message, "last_seen_time"),
+        denial_id=message.denial_id,
     )
 
 

@@ -130,6 +130,8 @@ class Observed:
     count: int
     first_seen: Time | None
     last_seen: Time | None
+    denial_id: str = ""
+    """The latest refusal, as its client and the log have it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,10 +16,11 @@ from pyopenshell.gateway.store.schema import observed_denials
 from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2
 
 KEPT: Final = 1000
-"""Distinct (host, port, binary, method, path) per sandbox."""
+"""Distinct (host, port, binary, method, path, reason) per sandbox."""
 PER_CALL: Final = 500
 """Request samples used of one submission."""
 _COUNT_LIMIT: Final = 2**53
+_KEY: Final = ("sandbox_id", "host", "port", "binary", "method", "path", "reason")
 
 Denial = pyopenshell_pb2.ObservedDenial
 
@@ -52,7 +53,7 @@ def _rows(sandbox_id: str, summary: openshell_pb2.DenialSummary, now: int) -> It
         return
     last = min(max(from_timestamp(summary.last_seen_time), 0), now) or now
     first = min(max(from_timestamp(summary.first_seen_time), 0), last) or last
-    policy, reason = _split(summary.deny_reason)
+    policy, denial_id, reason = _split(summary.deny_reason)
     for sample in summary.l7_request_samples:
         yield {
             "sandbox_id": sandbox_id,
@@ -64,31 +65,39 @@ def _rows(sandbox_id: str, summary: openshell_pb2.DenialSummary, now: int) -> It
             "path": sample.path.partition("?")[0][:2048],
             "policy": policy,
             "reason": reason,
+            "denial_id": denial_id,
             "count": max(1, sample.count),
             "first_seen_ms": first,
             "last_seen_ms": last,
         }
 
 
-def _split(deny_reason: str) -> tuple[str, str]:
-    """The wire has no field for the rule that refused: the supervisor may prefix it as `[policy:NAME] `."""
-    if deny_reason.startswith("[policy:") and "] " in deny_reason:
-        policy, _, reason = deny_reason.removeprefix("[policy:").partition("] ")
-        return policy[:253], reason[:1024]
-    return "", deny_reason[:1024]
+def _split(deny_reason: str) -> tuple[str, str, str]:
+    """Rule, denial id, reason. The wire has no fields for the first two: the supervisor may prefix them, as
+    `[policy:NAME] [denial:ID] `."""
+    policy, rest = _prefix("[policy:", deny_reason)
+    denial_id, reason = _prefix("[denial:", rest)
+    return policy[:253], denial_id[:64], reason[:1024]
+
+
+def _prefix(key: str, text: str) -> tuple[str, str]:
+    if not text.startswith(key) or "] " not in text:
+        return "", text
+    value, _, rest = text.removeprefix(key).partition("] ")
+    return value, rest
 
 
 def _upsert(row: dict[str, Any]) -> sa.Executable:
     statement = insert(observed_denials).values(row)
     table, new = observed_denials.c, statement.excluded
     return statement.on_conflict_do_update(
-        index_elements=[table.sandbox_id, table.host, table.port, table.binary, table.method, table.path],
+        index_elements=[table[key] for key in _KEY],
         set_={
             "count": sa.func.min(table.count + new.count, _COUNT_LIMIT),
             "first_seen_ms": sa.func.min(table.first_seen_ms, new.first_seen_ms),
             "last_seen_ms": sa.func.max(table.last_seen_ms, new.last_seen_ms),
             "policy": new.policy,
-            "reason": new.reason,
+            "denial_id": new.denial_id,
         },
     )
 
@@ -103,8 +112,7 @@ def _trim(tx: sa.Connection, sandbox_id: str) -> None:
 
 def _get(tx: sa.Connection, row: dict[str, Any]) -> Denial | None:
     table = observed_denials.c
-    keys = ("sandbox_id", "host", "port", "binary", "method", "path")
-    found = tx.execute(sa.select(observed_denials).where(*(table[key] == row[key] for key in keys))).first()
+    found = tx.execute(sa.select(observed_denials).where(*(table[key] == row[key] for key in _KEY))).first()
     return _to_proto(found) if found is not None else None
 
 
@@ -118,6 +126,7 @@ def _to_proto(row: sa.Row[Any]) -> Denial:
         path=row.path,
         policy=row.policy,
         reason=row.reason,
+        denial_id=row.denial_id,
         count=row._mapping["count"],
         first_seen_time=to_timestamp(row.first_seen_ms),
         last_seen_time=to_timestamp(row.last_seen_ms),

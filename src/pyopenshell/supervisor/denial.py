@@ -39,7 +39,8 @@ def new_denial_id() -> str:
 class Denial:
     """What was refused and why. `layer` is "l4" or "l7"; `stage` and `error` are those of docs/agent-loop.md.
 
-    `method` and `path` (canonical, no query) are "" at L4. `detail` is the sentence for people, `reason` the engine's.
+    `path` (canonical, no query) is "" at L4, and so is `method` but for plain HTTP through the proxy.
+    `detail` is the sentence for people, `reason` the engine's.
     `proposable` is False where no rule could ever help (malformed request, always-blocked address, unknown owner).
     """
 
@@ -83,7 +84,7 @@ def envelope(denial: Denial, *, proposals_enabled: bool) -> dict[str, Any]:
         "error": denial.error,
         "denial_id": denial.id,
         "policy": denial.policy,
-        "rule": f"{denial.method} {denial.path}" if denial.method else f"{denial.host}:{denial.port}",
+        "rule": f"{denial.method} {denial.path}" if denial.layer == "l7" else f"{denial.host}:{denial.port}",
         "detail": denial.detail,
         "layer": denial.layer,
         "protocol": denial.protocol or ("rest" if denial.layer == "l7" else "tcp"),
@@ -132,11 +133,21 @@ def http_response(denial: Denial, *, proposals_enabled: bool, close: bool) -> by
         f"Content-Length: {len(body)}\r\n"
         f"X-OpenShell-Policy: {_token(denial.policy)}\r\n"
         f"X-OpenShell-Denial: {denial.id}\r\n"
+        f"{proxy_status(_status_error(denial), denial.id)}"
     )
-    if denial.layer == "l4":
-        head += f'Proxy-Status: openshell; error=http_request_denied; details="{denial.id}"\r\n'
     head += "Connection: close\r\n\r\n" if close else "\r\n"
     return head.encode("ascii", "replace") + body
+
+
+def proxy_status(error: str, details: str) -> str:
+    """The `Proxy-Status` line (RFC 9209), CRLF included. `error` is one of its error types, `details` plain ASCII."""
+    return f'Proxy-Status: openshell; error={error}; details="{details}"\r\n'
+
+
+def _status_error(denial: Denial) -> str:
+    if denial.stage == "ssrf":
+        return "destination_ip_prohibited"
+    return "http_request_error" if denial.status == 400 else "http_request_denied"
 
 
 def _token(text: str) -> str:

@@ -43,7 +43,7 @@ def test_the_draft_is_an_l4_rule_for_exactly_this_program_and_destination() -> N
     assert not endpoint.allowed_ips
     assert not endpoint.rules
     assert draft.rule.binaries == ("/usr/bin/curl",)
-    assert draft.rationale == "Allow curl to connect to api.github.com:443 (HTTPS)."
+    assert draft.rationale == "Allow curl to connect to api.github.com:443 (HTTPS). First refused as d-1."
     assert (draft.stage, draft.hit_count, draft.first_ms, draft.last_ms) == ("connect", 3, 1, 2)
 
 

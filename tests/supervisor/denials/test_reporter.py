@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 
 from hypothesis import given
@@ -138,7 +139,10 @@ async def test_a_refused_request_is_observed_and_never_drafted() -> None:
                     assert (sample.method, sample.path, sample.decision) == ("PUT", "/x", "deny")
                     assert sample.count == summary.count
                     assert summary.denial_stage == "l7"
-                    assert summary.deny_reason == "[policy:readonly] PUT /x not permitted by policy"
+                    assert re.fullmatch(
+                        r"\[policy:readonly\] \[denial:d-[0-9a-f]{16}\] PUT /x not permitted by policy",
+                        summary.deny_reason,
+                    )
                     observed += summary.count
         assert (observed, chunks) == (3, ["allow_blocked_invalid_443"])
 

@@ -152,6 +152,24 @@ async def test_connect_denials_are_structured(authority: str) -> None:
         assert r.resolved == []
 
 
+@pytest.mark.parametrize(
+    ("answers", "error", "said"),
+    [([], "policy_denied", "http_request_denied"), (["127.0.0.1"], "ssrf_denied", "destination_ip_prohibited")],
+)
+async def test_every_refusal_has_the_same_envelope_header_and_method(answers: list[str], error: str, said: str) -> None:
+    """Plain HTTP at connection level: its own method, `Proxy-Status`, one id in body, header and log."""
+    policy = rule("w", rest("inward.test", ("*", "/**"), port=80)) if answers else rule("w", raw("api.test"))
+    async with rig(policy) as r:
+        r.answers["inward.test"] = answers
+        answer = await r.run(lambda client: get(client, "http://inward.test/x", method="PUT"))
+        body = answer.json
+        assert (answer.status, body["error"], body["method"], body["layer"]) == (403, error, "PUT", "l4")
+        assert body["rule"] == "inward.test:80"
+        assert body["denial_id"] == answer.headers["x-openshell-denial"] == r.denials[0].id
+        assert answer.headers["proxy-status"] == f'openshell; error={said}; details="{body["denial_id"]}"'
+        assert f"[denial:{body['denial_id']}]" in r.log.lines()[-1]
+
+
 async def test_unknown_owner_is_denied_and_stays_denied() -> None:
     async with rig(API) as r:
         r.identifier.identity = None
@@ -233,6 +251,7 @@ async def test_upstream_failures_name_their_step(address: str, step: str) -> Non
             assert (answer.json["error"], answer.json["step"]) == ("upstream_unreachable", step)
             assert "x-openshell-denial" not in answer.headers
             assert "next_steps" not in answer.json
+            assert answer.headers["proxy-status"] == 'openshell; error=connection_refused; details="connect"'
         assert r.denials == []
 
 

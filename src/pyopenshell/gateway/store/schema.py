@@ -197,7 +197,8 @@ observed_denials = sa.Table(
     sa.Column("count", sa.BigInteger, nullable=False),
     sa.Column("first_seen_ms", sa.BigInteger, nullable=False),
     sa.Column("last_seen_ms", sa.BigInteger, nullable=False),
-    sa.PrimaryKeyConstraint("sandbox_id", "host", "port", "binary", "method", "path"),
+    sa.Column("denial_id", sa.String, nullable=False, server_default=""),  # of the latest
+    sa.PrimaryKeyConstraint("sandbox_id", "host", "port", "binary", "method", "path", "reason"),
     sa.Index("ix_observed_denials_sandbox_id_last_seen_ms", "sandbox_id", "last_seen_ms"),
 )
 

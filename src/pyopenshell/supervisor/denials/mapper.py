@@ -91,7 +91,7 @@ def _draft(tally: Tally) -> Draft | None:
             name=rule_name(host, port),
         ),
         binary=denial.binary,
-        rationale=_rationale(denial.binary, host, port),
+        rationale=f"{_rationale(denial.binary, host, port)} First refused as {denial.id}.",
         security_notes=_security_notes(host, port, address, ssrf=ssrf),
         confidence=confidence(tally.total, port, ssrf=ssrf),
         stage=denial.stage or "connect",

@@ -32,9 +32,10 @@ def connection_key(denial: Denial) -> tuple[str, int, str]:
     return (denial.host, denial.port, denial.binary)
 
 
-def request_key(denial: Denial) -> tuple[str, int, str, str, str]:
-    """What makes two refused requests the same."""
-    return (denial.host, denial.port, denial.binary, denial.method, denial.path)
+def request_key(denial: Denial) -> tuple[str, int, str, str, str, str, str]:
+    """What makes two refused requests the same: the request, and why it was refused."""
+    what = (denial.method, denial.path, denial.condition, denial.reason or denial.detail)
+    return (denial.host, denial.port, denial.binary, *what)
 
 
 class DenialReporter:
@@ -58,7 +59,7 @@ class DenialReporter:
         self._audit = audit
         self._collect_seconds = collect_seconds
         self._connections = Ledger(connection_key, clock_ms)
-        self._requests = Ledger(request_key, clock_ms)
+        self._requests: Ledger[tuple[object, ...]] = Ledger(request_key, clock_ms)
         self._bell = Bell()
         self._urgent = False
         self._said_overflow = 0

@@ -79,8 +79,8 @@ def analysis(
 
 def _reason(denial: Denial) -> str:
     reason = _text(denial.reason or denial.detail)[:MAX_REASON]
-    # The message has no field for the rule that refused a request; our gateway reads it from here.
-    return f"[policy:{_text(denial.policy)}] {reason}" if denial.layer == "l7" else reason
+    # The message has no fields for the rule that refused a request and for the id; our gateway reads them from here.
+    return f"[policy:{_text(denial.policy)}] [denial:{denial.id}] {reason}" if denial.layer == "l7" else reason
 
 
 def _text(raw: str) -> str:

@@ -30,6 +30,8 @@ class Failure:
     step: str
     error: str
     detail: str
+    status: str = ""
+    """More exact than the step: an error type of RFC 9209 (2.3) for Proxy-Status."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Intent:
     subject: str
     host: str
     port: int
+    method: str = ""
+    """Of the request, where the door reads one before it asks (plain HTTP)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -197,6 +201,7 @@ class Admitter:
             stage=intent.stage,
             host=intent.host,
             port=intent.port,
+            method=intent.method,
             detail=f"{intent.subject} not permitted by policy",
             reason=reason,
             condition=Condition.IDENTITY.value,
@@ -213,6 +218,7 @@ class Admitter:
             stage=intent.stage,
             host=intent.host,
             port=intent.port,
+            method=intent.method,
             detail=f"{intent.subject} not permitted by policy",
             binary=identity.exe,
             ancestors=identity.ancestors,
@@ -230,6 +236,7 @@ class Admitter:
             stage="ssrf",
             host=intent.host,
             port=intent.port,
+            method=intent.method,
             error="ssrf_denied",
             detail=f"{intent.subject} blocked: {refusal.kind}",
             binary=identity.exe,

@@ -62,6 +62,11 @@ class Limits:
     handshake_seconds: float = 10.0
     connect_seconds: float = 10.0
     """For one upstream: all its addresses together."""
+    stagger_seconds: float = 0.25
+    """Between attempts at the addresses of one name (RFC 8305, 5)."""
+    lookups: int = 16
+    """Names looked up at the same time."""
+    lookup_seconds: float = 10.0
     local_body: int = 65536
     local_seconds: float = 15.0
     local_requests: int = 64
@@ -106,7 +111,7 @@ class PlaneContext:
     connect_to: Mapping[tuple[str, int], Override] = dataclasses.field(default_factory=dict)
     """Keyed by (canonical host, port)."""
     resolver: Resolver | None = None
-    """None: the loop's getaddrinfo."""
+    """None: the host's getaddrinfo, bounded (`lookup`)."""
     blocked: frozenset[tuple[str, int]] = frozenset()
     """(address, port) pairs never dialled, not even by an override: the gateway's own."""
     limits: Limits = dataclasses.field(default_factory=Limits)

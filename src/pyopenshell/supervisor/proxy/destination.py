@@ -37,7 +37,19 @@ class Class(enum.IntEnum):
 
 CONTROL_PLANE_PORTS = frozenset({2379, 2380, 6443, 10250, 10255})
 """etcd, Kubernetes API and kubelet: refused for every destination (contract 5; upstream's public-only hole closed)."""
-METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata.goog", "metadata", "instance-data"})
+METADATA_HOSTS = frozenset(
+    {
+        "metadata.google.internal",
+        "metadata.goog",
+        "metadata",
+        "instance-data",
+        "instance-data.ec2.internal",
+        "metadata.azure.internal",
+        "metadata.tencentyun.com",
+        "metadata.platformequinix.com",
+        "metadata.packet.net",
+    }
+)
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
@@ -68,7 +80,8 @@ _V4_INTERNAL = _networks(
     "192.88.99.0/24",
 )
 _V6_INTERNAL = _networks("fc00::/7", "2001::/23", "2001:db8::/32", "3fff::/20")
-_V6_METADATA = _networks("fd00:ec2::254/128", "fd20:ce::254/128", "fd00:42::42/128")
+_V6_METADATA = _networks("fd00:ec2::/32", "fd20:ce::254/128", "fd00:42::42/128", "fd00:c1::a9fe:a9fe/128")
+"""AWS (metadata, name service, time, pod identity), Google, Scaleway, Oracle; the IPv4 ones are above."""
 _V6_GLOBAL = ipaddress.IPv6Network("2000::/3")
 _V6_BLOCKED = _networks("2002::/16", "2001::/32", "2001:2::/48")
 """6to4, Teredo (both retired, both hide an IPv4 address), benchmarking."""

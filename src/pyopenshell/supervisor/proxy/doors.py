@@ -403,7 +403,7 @@ class ForwardDoor(_Judge):
                 self._decide(relay, head, admission, route, target)
                 return
         path = without_query(target)
-        intent = Intent("forward", f"{head.method} {host}:{port}{field(path)}", host, port)
+        intent = Intent("forward", f"{head.method} {host}:{port}{field(path)}", host, port, head.method)
 
         def done(result: Admission | Denial | Failure) -> None:
             self._handle = None

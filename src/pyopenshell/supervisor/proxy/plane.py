@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyopenshell.policy.decision import Condition
 from pyopenshell.supervisor.denial import Denial, http_response
+from pyopenshell.supervisor.proxy import race
 from pyopenshell.supervisor.proxy.admission import Admission, Admitter, Failure, Intent, Peer
 from pyopenshell.supervisor.proxy.channel import Route, Timer
 from pyopenshell.supervisor.proxy.context import Limits, PlaneContext
@@ -22,6 +23,7 @@ from pyopenshell.supervisor.proxy.doors import ForwardDoor, TunnelDoor
 from pyopenshell.supervisor.proxy.entrance import Entrance
 from pyopenshell.supervisor.proxy.greeting import Greeting
 from pyopenshell.supervisor.proxy.local import LocalDoor, LocalOnlyDoor, LocalRequest
+from pyopenshell.supervisor.proxy.lookup import Lookups
 from pyopenshell.supervisor.proxy.pool import Pool
 from pyopenshell.supervisor.proxy.records import Recorder
 from pyopenshell.supervisor.proxy.relay import Relay
@@ -51,7 +53,7 @@ class Plane:
         self.current: Current = context.current
         self._loop = asyncio.get_running_loop()
         self.clock: Callable[[], float] = self._loop.time
-        resolver = context.resolver or self._getaddrinfo
+        resolver = context.resolver or Lookups(self.limits.lookups, self.limits.lookup_seconds)
         guard = Guard(resolver, context.connect_to, context.blocked, self.clock)
         self.admitter = Admitter(context.current, context.identifier, guard, context.names)
         self.record = Recorder(context.audit, context.denied)
@@ -418,23 +420,29 @@ class Plane:
     async def _connect(self, admission: Admission, *, tls: bool) -> Side | Failure:
         """Connect to one of the checked addresses, and to nothing else."""
         where = f"{admission.host}:{admission.port}"
-        detail = f"connection to {where} failed"
-        deadline = self.clock() + self.limits.connect_seconds
-        for address in admission.target.addresses:
+
+        async def dial(address: str) -> Side:
             side = self._upstream_side()
             try:
-                async with asyncio.timeout_at(deadline):
-                    await self._loop.create_connection(lambda side=side: side, address, admission.target.port)  # type: ignore[misc]
-            except TimeoutError:
+                await self._loop.create_connection(lambda: side, address, admission.target.port)
+            except BaseException:
                 self._upstreams.discard(side)
-                detail = f"connection to {where} failed: no answer within {self.limits.connect_seconds:g} s"
-                break
-            except OSError as error:
-                self._upstreams.discard(side)
-                detail = f"connection to {where} failed: {error.strerror or 'unreachable'}"
-                continue
+                raise
+            return side
+
+        try:
+            async with asyncio.timeout(self.limits.connect_seconds):
+                side = await race.first(admission.target.addresses, dial, Side.abort, self.limits.stagger_seconds)
+        except TimeoutError as error:
+            # Either ours, or the kernel's own ETIMEDOUT.
+            reason = error.strerror or f"no answer within {self.limits.connect_seconds:g} s"
+            status = "connection_timeout"
+        except OSError as error:
+            reason = error.strerror or "unreachable"
+            status = "" if isinstance(error, ConnectionRefusedError) else "destination_ip_unroutable"
+        else:
             return await self._secure(side, admission, where) if tls else side
-        return Failure("connect", "upstream_unreachable", detail)
+        return Failure("connect", "upstream_unreachable", f"connection to {where} failed: {reason}", status)
 
     def _upstream_side(self) -> Side:
         side = Side(self.limits.high_water, self.limits.low_water, hold=True)
@@ -458,15 +466,11 @@ class Plane:
             )
         except ssl.SSLCertVerificationError as error:
             detail = f"certificate of {where} was not accepted: {error.verify_message}"
-            return Failure("tls", "upstream_tls_failed", detail)
+            return Failure("tls", "upstream_tls_failed", detail, "tls_certificate_error")
         except OSError as error:
             reason = getattr(error, "reason", None) or error.strerror or str(error) or "handshake failed"
             return Failure("tls", "upstream_tls_failed", f"TLS to {where} failed: {reason}")
         return side
-
-    async def _getaddrinfo(self, host: str, port: int) -> list[str]:
-        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return [str(sockaddr[0]) for *_, sockaddr in found]
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = spawn(work, name=f"proxy {name}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyopenshell.audit.events import Action, Actor, AuditSink, FindingEvent, HttpEvent, NetworkEvent, Severity
 from pyopenshell.audit.text import field
+from pyopenshell.supervisor.denial import proxy_status
 
 if TYPE_CHECKING:
     from pyopenshell.isolation.identity import Identity
@@ -54,10 +55,21 @@ def error_response(status: int, error: str, detail: str, *, close: bool = True) 
     return json_response(status, json.dumps({"error": error, "detail": detail}).encode(), close=close)
 
 
+_STEPS = {
+    "resolve": "dns_error",
+    "connect": "connection_refused",
+    "tls": "tls_protocol_error",
+    "request": "connection_terminated",
+    "response": "http_protocol_error",
+}
+"""Steps at which an upstream can fail, and what Proxy-Status calls them (RFC 9209, 2.3)."""
+
+
 def failure_response(failure: Failure, host: str, port: int, *, close: bool) -> bytes:
     """502 with the step that failed. Says nothing of policy, because policy did not refuse."""
     body = {"error": failure.error, "detail": failure.detail, "step": failure.step, "host": host, "port": port}
-    return json_response(502, json.dumps(body).encode(), close=close)
+    status = proxy_status(failure.status or _STEPS[failure.step], failure.step)
+    return json_response(502, json.dumps(body).encode(), close=close, extra=status)
 
 
 def actor(identity: Identity) -> Actor:

@@ -454,7 +454,7 @@ class Relay:
                 # The server closed an idle connection just as we used it; nothing was answered, the request is safe.
                 self._dial(self._replay, route)
             else:
-                self._fail("upstream closed the connection without a response")
+                self._unanswered()
 
     def upstream_pressure(self, congested: bool) -> None:
         if self._body is not None and not self._discarding:
@@ -493,10 +493,21 @@ class Relay:
         if upstream is not None:
             upstream.close()
 
-    def _fail(self, detail: str) -> None:
+    def _unanswered(self) -> None:
+        """The upstream went away: while it was told, or before it said anything."""
+        if self._body is not None:
+            detail = "upstream closed the connection while the request was being sent"
+            self._failed(Failure("request", "upstream_closed", detail))
+        else:
+            self._fail("upstream closed the connection without a response", "connection_terminated")
+
+    def _fail(self, detail: str, status: str = "") -> None:
+        self._failed(Failure("response", "upstream_bad_response", detail, status))
+
+    def _failed(self, failure: Failure) -> None:
         self._drop()
         self._pending.clear()
-        self.answer(self.door.failed(self, Failure("response", "upstream_bad_response", detail)))
+        self.answer(self.door.failed(self, failure))
 
     # ----------------------------------------------------------------------------------------------------- response
 
@@ -534,7 +545,7 @@ class Relay:
         problem = upgrade.refusal(head)
         upstream = self._upstream
         if problem or upstream is None:
-            self._fail(f"upstream sent an unacceptable response: {problem}")
+            self._fail(f"upstream sent an unacceptable response: {problem}", "http_upgrade_failed")
             return
         early, self.buffer = self.buffer, b""
         self._upstream = None

@@ -95,7 +95,7 @@ class ListChunkReviewsResponse(_message.Message):
     def __init__(self, reviews: _Optional[_Iterable[_Union[ChunkReview, _Mapping]]] = ...) -> None: ...
 
 class ObservedDenial(_message.Message):
-    __slots__ = ("sandbox_id", "host", "port", "binary", "method", "path", "policy", "reason", "count", "first_seen_time", "last_seen_time")
+    __slots__ = ("sandbox_id", "host", "port", "binary", "method", "path", "policy", "reason", "count", "first_seen_time", "last_seen_time", "denial_id")
     SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,7 @@ class ObservedDenial(_message.Message):
     COUNT_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEEN_TIME_FIELD_NUMBER: _ClassVar[int]
     LAST_SEEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    DENIAL_ID_FIELD_NUMBER: _ClassVar[int]
     sandbox_id: str
     host: str
     port: int
@@ -118,7 +119,8 @@ class ObservedDenial(_message.Message):
     count: int
     first_seen_time: _timestamp_pb2.Timestamp
     last_seen_time: _timestamp_pb2.Timestamp
-    def __init__(self, sandbox_id: _Optional[str] = ..., host: _Optional[str] = ..., port: _Optional[int] = ..., binary: _Optional[str] = ..., method: _Optional[str] = ..., path: _Optional[str] = ..., policy: _Optional[str] = ..., reason: _Optional[str] = ..., count: _Optional[int] = ..., first_seen_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    denial_id: str
+    def __init__(self, sandbox_id: _Optional[str] = ..., host: _Optional[str] = ..., port: _Optional[int] = ..., binary: _Optional[str] = ..., method: _Optional[str] = ..., path: _Optional[str] = ..., policy: _Optional[str] = ..., reason: _Optional[str] = ..., count: _Optional[int] = ..., first_seen_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., denial_id: _Optional[str] = ...) -> None: ...
 
 class ListObservedDenialsRequest(_message.Message):
     __slots__ = ("workspace_scope", "sandbox")
