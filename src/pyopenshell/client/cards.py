@@ -205,7 +205,8 @@ def observed_why(one: Observed) -> str:
 
 
 def observed_count(one: Observed) -> str:
-    return f"{one.count} time{'' if one.count == 1 else 's'}, last {stamp(one.last_seen)}"
+    latest = f" ({visible(one.denial_id)})" if one.denial_id else ""
+    return f"{one.count} time{'' if one.count == 1 else 's'}, last {stamp(one.last_seen)}{latest}"
 
 
 def observed_lines(denials: Sequence[Observed]) -> Iterator[str]:

@@ -283,3 +283,53 @@ async def test_idle_upstreams_do_not_outlive_their_policy(slow: Slow) -> None:
             await asyncio.sleep(0)
         r.set_policy(WIDER)
         assert not len(r.plane._pool)
+
+
+async def test_an_endless_event_stream_outlives_reloads_and_ends_with_its_grant() -> None:
+    events: asyncio.Queue[bytes] = asyncio.Queue()
+    lost = asyncio.Event()
+
+    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+            ended = asyncio.ensure_future(reader.read(1))
+            while not ended.done():
+                following = asyncio.ensure_future(events.get())
+                await asyncio.wait({following, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    data = b"data: %s\n\n" % following.result()
+                    writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+                else:
+                    following.cancel()
+        finally:
+            lost.set()
+
+    upstream = Upstream(stream)
+    await upstream.start(None)
+    async with plane(upstream, API) as r:
+        wire = await Wire.open(r, "api.test:80")
+        wire.get("/pub/events")
+        assert b" 200 " in await wire.head()
+        for number, rules in enumerate([(API,), (WIDER, OTHER), (API, OTHER)]):
+            r.set_policy(*rules)
+            events.put_nowait(b"%d" % number)
+            assert await wire.read(len("9\r\ndata: 0\n\n\r\n")) == b"9\r\ndata: %d\n\n\r\n" % number
+        r.set_policy(OTHER)
+        assert await wire.closed()
+        await lost.wait()
+        assert any("grant revoked" in line for line in r.log.lines())
+
+
+@pytest.mark.parametrize("door", ["tunnel", "forward"])
+async def test_audit_forwards_and_logs_and_is_never_shown_as_allowed(plain_upstream: Upstream, door: str) -> None:
+    watched = rule("api", rest("api.test", ("GET", "/pub/**"), port=80, enforcement="audit"))
+    async with plane(plain_upstream, watched) as r:
+        wire = await Wire.open(r, "api.test:80" if door == "tunnel" else "")
+        wire.send(
+            f"PUT {'' if door == 'tunnel' else 'http://api.test'}/x HTTP/1.1\nHost: api.test\nContent-Length: 0\n\n"
+        )
+        assert b" 200 " in await wire.head()
+        (line,) = [line for line in r.log.lines() if line.startswith("HTTP:")]
+        assert line.startswith("HTTP:PUT [MED] OBSERVED")
+        assert not r.denials
