@@ -3,7 +3,7 @@
 Owned by a `transport.Side`. Knows OpenSSL's memory interface and nothing of HTTP, policy or who is asking. It exists
 beside uvloop's own TLS because the proxy needs what that one hides: why a handshake failed, sessions to resume, bytes
 that were read before TLS began, a peer that only stopped sending; and because that one ends every read with an
-exception (docs/decisions/0009-own-tls-stream.md).
+exception (docs/decisions/0011-own-tls-stream.md).
 """
 
 from __future__ import annotations
