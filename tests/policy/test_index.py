@@ -6,14 +6,19 @@ import dataclasses
 import random
 import time
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyopenshell.policy.decision import Connection
 from pyopenshell.policy.engine import Engine, compile
 from pyopenshell.policy.model import Policy, Rule
+from pyopenshell.proof.delta import delta_of
 from tests.policy.generate import Style, large, small
+from tests.policy.reference import Point
+from tests.policy.shapes import shapes
 from tests.policy.test_engine import _point
+from tests.policy.test_tries import nodes
 
 
 def changed(rng: random.Random, policy: Policy, number: int) -> Policy:
@@ -34,7 +39,7 @@ def content(engine: Engine) -> object:
     ports = {
         port: (
             {host: {g.place for g in grants} for host, grants in found.exact.items()},
-            set(found.wild_grants),
+            found.wilds,
             {g.place for g in found.hostless},
         )
         for port, found in index.ports.items()
@@ -76,6 +81,50 @@ def test_rules_with_the_same_key_are_regrouped() -> None:
     twice = Policy(rules=(rule, dataclasses.replace(rule, binaries=("/b/z",))))
     once = Policy(rules=twice.rules[:1])
     assert content(compile(once, reuse=compile(twice))) == content(compile(once))
+
+
+def answers(engine: Engine, points: list[Point]) -> list[str]:
+    """Every word the engine has to say about some requests."""
+    out = []
+    for point in points:
+        connection = Connection(point.host, point.port, point.chain[0], point.chain[1:])
+        ask = (connection, point.method or "", point.path if point.method else "")
+        out.append(f"{engine.decide(*ask)}\n{engine.explain(*ask)}")
+    return out
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 10**9))
+def test_words_do_not_tell_how_an_engine_came_to_be(seed: int) -> None:
+    """Reviewers confirm what they were shown, and a restarted gateway must show the same."""
+    rng = random.Random(seed)
+    policy = small(rng, 8, Style(extras=True))
+    engine = compile(policy)
+    for number in range(3):
+        before, loaded = policy, engine
+        policy = changed(rng, policy, number)
+        engine = compile(policy, reuse=loaded)
+        fresh = compile(policy)
+        points = [_point(rng) for _ in range(10)]
+        assert answers(engine, points) == answers(fresh, points)
+        restarted = compile(before)
+        told = str(delta_of(restarted, compile(policy, reuse=restarted)))
+        assert str(delta_of(loaded, engine)) == told
+
+
+COUNT = 600
+
+
+@pytest.mark.parametrize(("before", "after"), [pytest.param(a, b, id=name) for name, a, b in shapes(COUNT)])
+def test_every_distribution_is_patched(before: Policy, after: Policy) -> None:
+    """What a change costs is its own size, wherever the other things of the policy stand (issue 3)."""
+    engine = compile(before)
+    patched, fresh = compile(after, reuse=engine), compile(after)
+    assert content(patched) == content(fresh)
+    old, new = (set().union(*(nodes(g.trie.root) for g in e.index.grants.values())) for e in (engine, patched))
+    assert len(new - old) <= 40
+    records = {id(record) for grant in engine.index.grants.values() for record in (*grant.allows, *grant.denies)}
+    assert sum(id(r) not in records for g in patched.index.grants.values() for r in (*g.allows, *g.denies)) <= 20
 
 
 def one_changed(policy: Policy) -> Policy:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-from pyopenshell.policy.grants import Grant, Record
+from pyopenshell.policy.grants import Grant, Record, in_order
 from pyopenshell.policy.tries import Node, accepted, closure, step
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class State(Generic[T]):
         self.uniform = False
         self.literals: Iterable[str] = ()
         self.other: State[T] | None = None
-        self.records: list[Record] = accepted(nodes)
+        self.records: list[Record] = sorted(accepted(nodes), key=in_order)
         self.table: dict[str, T] = {}
         self.slash_table: dict[str, T] = {}
 

@@ -18,7 +18,7 @@ from pyopenshell.policy.decision import Condition, Connection, Decision, permitt
 from pyopenshell.policy.explain import connection_denied, request_denied
 from pyopenshell.policy.grants import Grant, Inspection, Judgement, Record, judge
 from pyopenshell.policy.hosts import canonical_host
-from pyopenshell.policy.index import GrantIndex, window
+from pyopenshell.policy.index import GrantIndex, stretch
 from pyopenshell.policy.ladder import Explanation
 from pyopenshell.policy.ladder import explain as explained
 from pyopenshell.policy.model import Policy
@@ -87,11 +87,10 @@ class EngineCell:
         self._grants = tuple(grant for grant in grants if grant.inspected)
         self._size = len(grants)
         self._slashes = any(grant.slashes for grant in self._grants)
-        self.protocols = tuple(dict.fromkeys(i.endpoint.protocol for g in self._grants for i in g.inspections))
+        self.protocols = tuple(dict.fromkeys(protocol for grant in grants for protocol in grant.protocols))
         self.tls_skip = automaton is None and any(grant.tls_skip for grant in grants)
-        self.allowed_ips = tuple(
-            dict.fromkeys(ip for grant in grants for _, endpoint in grant.sources for ip in endpoint.allowed_ips)
-        )
+        one = grants[0].addresses if len(grants) == 1 else None
+        self.allowed_ips = one or tuple(dict.fromkeys(ip for grant in grants for ip in grant.addresses))
         self.host_declared = any(grant.declared for grant in grants)
 
     def __repr__(self) -> str:
@@ -131,7 +130,7 @@ class EngineCell:
         return self._limit(asked) if isinstance(asked, _Asked) else 0
 
     def _limit(self, asked: _Asked) -> int:
-        return min((content_limit(i.endpoint) for i in self._top(asked)), default=0)
+        return min((content_limit(i.frame) for i in self._top(asked)), default=0)
 
     def decide_content(self, method: str, target: str, content_type: str, body: bytes) -> Decision:
         """`decision.Cell.decide_content`."""
@@ -352,7 +351,7 @@ def compile(policy: Policy, reuse: Engine | None = None) -> Engine:
 
 def related(old: Policy, new: Policy) -> bool:
     """Would `compile(new, reuse=...)` of an engine of `old` cost only the size of the change?"""
-    return window(old.rules, new.rules) is not None
+    return stretch(old.rules, new.rules) is not None
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ def _near_host(index: GrantIndex, host: str) -> str:
     suffix = ".".join(host.split(".")[-2:])
     if "." not in suffix:
         return ""
-    near = [other for other in index.hosts() if other == suffix or other.endswith("." + suffix)]
+    near = index.near(suffix)
     return f"host {host}, allowed: {few(near)}" if near else ""
 
 
@@ -159,7 +159,7 @@ def _operation_denied(
     near = [
         record
         for grant in grants
-        for record in grant.allows[:_MAX_RANKED]
+        for record in grant.first_allows(_MAX_RANKED)
         if record.inspection in judgement.top and record.sorts != (operations.SESSION,)
     ]
     near.sort(key=lambda record: sum(-1 if allows((condition,), values) else 1 for condition in record.query))
@@ -178,7 +178,7 @@ def _nearest(
     """The allow record that shares most leading segments with the path, same method preferred; bounded work."""
     candidates = list(samples)
     for grant in grants:
-        candidates += [r for r in grant.allows[: max(0, _MAX_RANKED - len(candidates))] if r.sorts is None]
+        candidates += [r for r in grant.first_allows(_MAX_RANKED - len(candidates)) if r.sorts is None]
     if same_method:
         candidates = [record for record in candidates if record.covers(method)]
     word = path.split("/")

@@ -256,7 +256,7 @@ def _spell(tokens: tuple[Token, ...]) -> str:
         if kind == L and isinstance(value, str):
             out.append(value.replace("*", "[*]"))
         elif kind == G and isinstance(value, Glob):
-            out.append(_spell_glob(value))
+            out.append(spelling(value))
         elif kind == DS:
             out.append("**")
         elif not (index and tokens[index - 1][0] == DS and index == len(tokens) - 1):
@@ -264,7 +264,8 @@ def _spell(tokens: tuple[Token, ...]) -> str:
     return "/" + "/".join(out)
 
 
-def _spell_glob(glob: Glob) -> str:
+def spelling(glob: Glob) -> str:
+    """The canonical text of a glob: equal globs have the same."""
     out = ""
     for item in glob.items:
         if item is None:

@@ -1,19 +1,23 @@
 """Grants: endpoints regrouped by (binaries, host pattern, port), with one trie of everything they say about paths.
 
 Decides what the rules say at one point (grants, path, method). Knows nothing of connections and of words for people.
+A grant is immutable; a changed one shares with the old one all that did not change (`Grant.changed`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 
 from pyopenshell.policy import operations
 from pyopenshell.policy.globs import ANY, ANYE, DS, LF, Glob, L, Token, path_pattern
 from pyopenshell.policy.model import Endpoint, GraphqlOperation, L7Match, McpOptions, QueryMatcher
 from pyopenshell.policy.query import Conditions, conditions
-from pyopenshell.policy.tries import Trie
+from pyopenshell.policy.splice import window
+from pyopenshell.policy.tries import Entry, Trie
 
 PRESETS = {
     "read-only": ("GET", "HEAD", "OPTIONS"),
@@ -89,13 +93,14 @@ class Kind(enum.Enum):
 class Inspection:
     """One inspected endpoint inside a grant, with its rule's key.
 
+    `frame` is the endpoint without its matchers: an endpoint that only gained or lost some keeps its inspection.
     `graphql` says that WebSocket messages are GraphQL operations here, `loose` that tool names may be any text,
     `versions` which protocol versions may be asked for (() for any), `registered` what persisted queries stand for.
     """
 
     __slots__ = (
         "audit",
-        "endpoint",
+        "frame",
         "graphql",
         "key",
         "loose",
@@ -111,7 +116,7 @@ class Inspection:
 
     def __init__(self, key: str, endpoint: Endpoint) -> None:
         self.key = key
-        self.endpoint = endpoint
+        self.frame = endpoint
         self.scope, self.tokens = path_pattern(endpoint.path or EVERYWHERE)
         self.trivial = self.scope == EVERYWHERE
         self.specificity = specificity(self.scope)
@@ -121,7 +126,7 @@ class Inspection:
         mcp = endpoint.mcp or McpOptions()
         self.loose = self.protocol == "json-rpc" or not mcp.strict_tool_names
         self.versions = mcp.versions if self.protocol == "mcp" else ()
-        self.graphql = self.protocol == "websocket" and any(map(_is_graphql, endpoint.rules + endpoint.deny_rules))
+        self.graphql = _graphql_messages(endpoint)
         known = endpoint.graphql_persisted_queries if endpoint.persisted_queries == "allow_registered" else ()
         self.registered: dict[str, GraphqlOperation] = dict(known)
 
@@ -134,11 +139,26 @@ class Inspection:
 class Record:
     """One allow, deny or scope entry. `sig` names it independently of its place.
 
+    `order` sorts records by what they say, wherever and whenever they were added; `rank` is the same for the allows
+    that may serve as a near miss of a request.
+
     It covers tokens (`policy.operations`): with `sorts` None all whose carrier is among `methods` (None: any), else
     those of these sorts.
     """
 
-    __slots__ = ("inspection", "kind", "method", "methods", "path", "query", "sig", "sorts", "tokens")
+    __slots__ = (
+        "inspection",
+        "kind",
+        "method",
+        "methods",
+        "order",
+        "path",
+        "query",
+        "rank",
+        "sig",
+        "sorts",
+        "tokens",
+    )
 
     def __init__(
         self,
@@ -156,9 +176,11 @@ class Record:
         self.sorts = sorts
         self.path, self.tokens = path_pattern(path)
         self.query = query
-        fold = kind is Kind.DENY and inspection.endpoint.path_case == "insensitive"
+        fold = kind is Kind.DENY and inspection.frame.path_case == "insensitive"
         slash = kind is Kind.ALLOW and inspection.slash
         self.sig = (inspection.scope, inspection.protocol, self.method, self.path, query, sorts, fold, slash)
+        self.order = (inspection.key, self.path, method, inspection.scope, f"{query}{sorts}" if query or sorts else "")
+        self.rank = self.order if kind is Kind.ALLOW and sorts is None else None
 
     @property
     def key(self) -> str:
@@ -175,12 +197,16 @@ class Record:
     def __str__(self) -> str:
         return f"{self.method} {self.path}" if self.sorts is None else spelled(self)
 
+    def entries(self) -> list[Entry[Record]]:
+        """What stands in the trie of the grant."""
+        return [(tokens, self) for tokens in self.variants()]
+
     def variants(self) -> list[tuple[Token, ...]]:
         """Token patterns to match. Denies also match modulo one trailing slash and, on request, in any case."""
         if self.kind is not Kind.DENY:
             return [self.tokens]
         out = [self.tokens, *_slash_variants(self.tokens)]
-        if self.inspection.endpoint.path_case == "insensitive":
+        if self.inspection.frame.path_case == "insensitive":
             out = [_fold(tokens) for tokens in out]
         return out
 
@@ -218,99 +244,317 @@ GrantKey = tuple[tuple[str, ...], str, int]
 """(sorted binaries, canonical host pattern, port)."""
 
 
+in_order = operator.attrgetter("order")
+"""Sort key of records."""
+
+_MATCHERS = ("rules", "deny_rules")
+_FRAME = operator.attrgetter(*(f.name for f in dataclasses.fields(Endpoint) if f.name not in _MATCHERS))
+
+
+def _shape(endpoint: Endpoint) -> tuple[object, ...]:
+    """All that a compiled endpoint depends on besides its single matchers."""
+    return _FRAME(endpoint), bool(endpoint.rules), _graphql_messages(endpoint)
+
+
+class Part:
+    """One source of a grant, compiled: `fixed` records come from its shape, the others stand beside their matchers."""
+
+    __slots__ = ("allows", "denies", "endpoint", "fixed", "inspection", "key")
+
+    def __init__(self, key: str, endpoint: Endpoint) -> None:
+        self.key, self.endpoint = key, endpoint
+        self.inspection: Inspection | None = None
+        self.fixed: tuple[Record, ...] = ()
+        self.allows: tuple[tuple[Record, ...], ...] = ()
+        self.denies: tuple[tuple[Record, ...], ...] = ()
+        if is_raw(endpoint):
+            return
+        self.inspection = inspection = Inspection(key, endpoint)
+        self.fixed = tuple(_fixed(inspection, endpoint))
+        self.allows = tuple(tuple(_allow(inspection, match)) for match in endpoint.rules)
+        self.denies = tuple(tuple(_deny(inspection, match)) for match in endpoint.deny_rules)
+
+    def records(self) -> list[Record]:
+        return [*self.fixed, *itertools.chain(*self.allows, *self.denies)]
+
+    def changed(self, endpoint: Endpoint) -> tuple[Part, list[Record], list[Record]]:
+        """This part for an endpoint of the same shape: (part, records that went, records that came)."""
+        out = Part.__new__(Part)
+        out.key, out.endpoint, out.inspection, out.fixed = self.key, endpoint, self.inspection, self.fixed
+        out.allows, out.denies = self.allows, self.denies
+        gone: list[Record] = []
+        came: list[Record] = []
+        if self.inspection is not None:
+            old, new = self.endpoint, endpoint
+            out.allows = _spliced(self.allows, old.rules, new.rules, _allow, self.inspection, gone, came)
+            out.denies = _spliced(self.denies, old.deny_rules, new.deny_rules, _deny, self.inspection, gone, came)
+        return out, gone, came
+
+
+def _spliced(
+    records: tuple[tuple[Record, ...], ...],
+    old: Sequence[L7Match],
+    new: Sequence[L7Match],
+    compiled: Callable[[Inspection, L7Match], Iterable[Record]],
+    inspection: Inspection,
+    gone: list[Record],
+    came: list[Record],
+) -> tuple[tuple[Record, ...], ...]:
+    """The records beside `new` matchers, where `records` stand beside `old` ones; adds to `gone` and `came`."""
+    start, end, new_end = window(old, new)
+    fresh = tuple(tuple(compiled(inspection, match)) for match in new[start:new_end])
+    gone += itertools.chain(*records[start:end])
+    came += itertools.chain(*fresh)
+    return (*records[:start], *fresh, *records[end:])
+
+
 class Grant:
     """All endpoints that share (binaries, host pattern, port). Immutable once built, shared between engines."""
 
     __slots__ = (
-        "allows",
+        "_allows",
+        "_declared",
+        "_denies",
+        "_inspections",
+        "_partial",
+        "_raw",
+        "_records",
+        "_skips",
+        "_slashes",
+        "addresses",
         "binaries",
-        "declared",
-        "denies",
         "host",
-        "inspections",
         "key",
+        "parts",
+        "place",
         "port",
-        "raw",
-        "simple",
-        "slashes",
+        "protocols",
         "sources",
-        "tls_skip",
         "trie",
     )
 
     def __init__(self, binaries: tuple[str, ...], host: str, port: int, sources: Sequence[Source]) -> None:
-        self.binaries, self.host, self.port = binaries, host, port
+        self.place: GrantKey = (binaries, host, port)
+        self.binaries, self.host, self.port = self.place
         self.sources = tuple(sources)
-        self.key = min(key for key, _ in sources)
-        self.raw = False
-        self.inspections: list[Inspection] = []
-        self.allows: list[Record] = []
-        self.denies: list[Record] = []
-        self.trie: Trie[Record] = Trie()
-        self.simple = True
-        self.slashes = False
-        self.tls_skip = any(endpoint.tls == "skip" for _, endpoint in sources)
-        self.declared = "*" not in host and bool(host) and any(not e.advisor_proposed for _, e in sources)
+        self.parts = tuple(_part(source) for source in self.sources)
+        self.trie: Trie[Record] = Trie(operator.attrgetter("rank"))
+        self._raw = self._slashes = self._partial = self._skips = self._declared = self._records = 0
+        for part in self.parts:
+            self._count(part, 1)
+            for record in part.records():
+                for tokens in record.variants():
+                    self.trie.add(tokens, record)
+        self._forget()
+        self._collect()
+
+    def _count(self, part: Part, times: int) -> None:
+        inspection = part.inspection
+        self._records += times * (len(part.fixed) + len(part.allows) + len(part.denies))
+        self._skips += times * (part.endpoint.tls == "skip")
+        self._declared += times * (not part.endpoint.advisor_proposed)
+        self._raw += times * (inspection is None)
+        if inspection is not None:
+            self._slashes += times * inspection.slash
+            plain = inspection.trivial and not inspection.audit and inspection.protocol == "rest"
+            self._partial += times * (not plain)
+
+    def _forget(self) -> None:
+        self._inspections: tuple[Inspection, ...] | None = None
+        self._allows: tuple[Record, ...] | None = None
+        self._denies: tuple[Record, ...] | None = None
+
+    def _collect(self) -> None:
+        self.key = min(part.key for part in self.parts)
+        self.protocols = _protocols(self.parts)
+        """Distinct protocols of the inspected endpoints."""
+        self.addresses = _addresses(self.parts)
+        """Union of the endpoints' `allowed_ips`."""
+
+    def changed(self, start: int, end: int, sources: Sequence[Source]) -> Grant | None:
+        """This grant with `sources` in place of its sources [start:end], all else shared; None when nothing is left."""
+        after = (*self.sources[:start], *sources, *self.sources[end:])
+        if not after:
+            return None
+        if after == self.sources:
+            return self
+        parts, gone, came = self._exchange(self.parts[start:end], sources)
+        if len(gone) + len(came) > max(64, self._records // 2):
+            return Grant(*self.place, after)
+        out = Grant.__new__(Grant)
+        out.place = self.place
+        out.binaries, out.host, out.port = self.place
+        out.sources = after
+        out.parts = (*self.parts[:start], *parts, *self.parts[end:])
+        out.trie = self.trie.changed(
+            (entry for record in gone for entry in record.entries()),
+            (entry for record in came for entry in record.entries()),
+        )
+        out._raw, out._slashes, out._partial = self._raw, self._slashes, self._partial
+        out._skips, out._declared, out._records = self._skips, self._declared, self._records
+        was = self.parts[start:end]
+        for part in was:
+            out._count(part, -1)
+        for part in parts:
+            out._count(part, 1)
+        out._forget()
+        if _collected(was) == _collected(parts):
+            out.key, out.protocols, out.addresses = self.key, self.protocols, self.addresses
+        else:
+            out._collect()
+        return out
+
+    @staticmethod
+    def _exchange(old: Sequence[Part], sources: Sequence[Source]) -> tuple[list[Part], list[Record], list[Record]]:
+        """(new parts, records that went, records that came); what is the same, or has the same shape, is taken over."""
+        left = list(old)
+        parts: list[Part] = []
+        gone: list[Record] = []
+        came: list[Record] = []
         for key, endpoint in sources:
+            shape = _shape(endpoint)
+            twin = next((part for part in left[:8] if part.key == key and _shape(part.endpoint) == shape), None)
+            if twin is None:
+                part = _part((key, endpoint))
+                parts.append(part)
+                came += part.records()
+                continue
+            left.remove(twin)
             try:
-                self._add(key, endpoint)
+                part, went, news = twin.changed(endpoint)
             except ValueError as error:
-                raise ValueError(f"rule '{key}', endpoint {endpoint.host}: {error}") from None
+                raise _named(key, endpoint, error) from None
+            parts.append(part)
+            gone += went
+            came += news
+        for part in left:
+            gone += part.records()
+        return parts, gone, came
 
     @property
     def inspected(self) -> bool:
-        return bool(self.inspections)
+        return self._raw < len(self.parts)
 
     @property
-    def place(self) -> GrantKey:
-        return self.binaries, self.host, self.port
+    def raw(self) -> bool:
+        return self._raw > 0
 
-    def _add(self, key: str, endpoint: Endpoint) -> None:
-        if is_raw(endpoint):
-            self.raw = True
-            return
-        inspection = Inspection(key, endpoint)
-        self.inspections.append(inspection)
-        self.slashes = self.slashes or inspection.slash
-        if not inspection.trivial:
-            self.trie.add(inspection.tokens, Record(Kind.SCOPE, inspection, "*", inspection.scope))
-        if inspection.audit or not inspection.trivial or inspection.protocol != "rest":
-            self.simple = False
-        for record in _records(inspection):
-            (self.allows if record.kind is Kind.ALLOW else self.denies).append(record)
-            for tokens in record.variants():
-                self.trie.add(tokens, record, sample=record.kind is Kind.ALLOW)
+    @property
+    def simple(self) -> bool:
+        """True where every endpoint is `rest`, judges every path, and none only audits."""
+        return not self._partial
+
+    @property
+    def slashes(self) -> bool:
+        return self._slashes > 0
+
+    @property
+    def tls_skip(self) -> bool:
+        return self._skips > 0
+
+    @property
+    def declared(self) -> bool:
+        """True where somebody other than the advisor named exactly this host."""
+        return "*" not in self.host and bool(self.host) and self._declared > 0
+
+    @property
+    def inspection_count(self) -> int:
+        return len(self.parts) - self._raw
+
+    @property
+    def inspections(self) -> tuple[Inspection, ...]:
+        if self._inspections is None:
+            self._inspections = tuple(part.inspection for part in self.parts if part.inspection is not None)
+        return self._inspections
+
+    @property
+    def allows(self) -> tuple[Record, ...]:
+        """Allow records, in the order of the policy."""
+        if self._allows is None:
+            self._allows = tuple(r for part in self.parts for r in part.records() if r.kind is Kind.ALLOW)
+        return self._allows
+
+    def first_allows(self, count: int) -> list[Record]:
+        """Some of them, without looking at all."""
+        found = (r for part in self.parts for r in itertools.chain(part.fixed, *part.allows[:count]))
+        return list(itertools.islice((r for r in found if r.kind is Kind.ALLOW), max(count, 0)))
+
+    @property
+    def denies(self) -> tuple[Record, ...]:
+        """Deny records, in the order of the policy."""
+        if self._denies is None:
+            self._denies = tuple(r for part in self.parts for r in part.records() if r.kind is Kind.DENY)
+        return self._denies
+
+
+def _protocols(parts: Sequence[Part]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.endpoint.protocol for part in parts if part.inspection is not None))
+
+
+def _addresses(parts: Sequence[Part]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(ip for part in parts for ip in part.endpoint.allowed_ips))
+
+
+def _collected(parts: Sequence[Part]) -> object:
+    return [part.key for part in parts], _protocols(parts), _addresses(parts)
+
+
+def _part(source: Source) -> Part:
+    key, endpoint = source
+    try:
+        return Part(key, endpoint)
+    except ValueError as error:
+        raise _named(key, endpoint, error) from None
+
+
+def _named(key: str, endpoint: Endpoint, error: ValueError) -> ValueError:
+    return ValueError(f"rule '{key}', endpoint {endpoint.host}: {error}")
 
 
 def _is_graphql(rule: L7Match) -> bool:
     return bool(rule.operation_type or rule.operation_name or rule.fields)
 
 
-def _records(inspection: Inspection) -> Iterable[Record]:
-    endpoint = inspection.endpoint
-    allows = endpoint.rules + ACCESS.get(endpoint.protocol, {}).get(endpoint.access, ())
+def _graphql_messages(endpoint: Endpoint) -> bool:
+    """Are WebSocket messages GraphQL operations here?"""
+    if endpoint.protocol != "websocket":
+        return False
+    return any(map(_is_graphql, endpoint.rules)) or any(map(_is_graphql, endpoint.deny_rules))
+
+
+def _fixed(inspection: Inspection, endpoint: Endpoint) -> Iterable[Record]:
+    if not inspection.trivial:
+        yield Record(Kind.SCOPE, inspection, "*", inspection.scope)
+    presets = ACCESS.get(endpoint.protocol, {}).get(endpoint.access, ())
     if endpoint.mcp is not None and endpoint.mcp.allow_all_known_mcp_methods and not endpoint.rules:
-        allows = tuple(L7Match(method=method) for method in MCP_METHODS)
-    judged = _OPERATIONS.get(endpoint.protocol)
-    for rule in allows:
-        if judged is not None:
-            yield from judged(Kind.ALLOW, inspection, rule)
-        elif inspection.graphql and _is_graphql(rule):
-            yield from _graphql_records(Kind.ALLOW, inspection, rule)
-        # Nothing written is nothing allowed, and a condition that HTTP requests do not have never holds.
-        elif rule.method and rule.path and not _foreign(rule):
-            yield Record(Kind.ALLOW, inspection, rule.method.upper(), rule.path, conditions(rule.query))
-    for rule in endpoint.deny_rules:
-        if judged is not None:
-            yield from judged(Kind.DENY, inspection, rule)
-        elif inspection.graphql and _is_graphql(rule):
-            yield from _graphql_records(Kind.DENY, inspection, rule)
-        else:
-            # A deny that left something out must not fail open.
-            method, path = rule.method.upper() or "*", rule.path or EVERYWHERE
-            yield Record(Kind.DENY, inspection, method, path, conditions(rule.query))
-    if allows and (endpoint.protocol == "mcp" or inspection.graphql):
+        presets = tuple(L7Match(method=method) for method in MCP_METHODS)
+    for match in presets:
+        yield from _allow(inspection, match)
+    if (endpoint.rules or presets) and (endpoint.protocol == "mcp" or inspection.graphql):
         yield Record(Kind.ALLOW, inspection, operations.SESSION, EVERYWHERE, sorts=(operations.SESSION,))
+
+
+def _allow(inspection: Inspection, rule: L7Match) -> Iterable[Record]:
+    judged = _OPERATIONS.get(inspection.protocol)
+    if judged is not None:
+        yield from judged(Kind.ALLOW, inspection, rule)
+    elif inspection.graphql and _is_graphql(rule):
+        yield from _graphql_records(Kind.ALLOW, inspection, rule)
+    # Nothing written is nothing allowed, and a condition that HTTP requests do not have never holds.
+    elif rule.method and rule.path and not _foreign(rule):
+        yield Record(Kind.ALLOW, inspection, rule.method.upper(), rule.path, conditions(rule.query))
+
+
+def _deny(inspection: Inspection, rule: L7Match) -> Iterable[Record]:
+    judged = _OPERATIONS.get(inspection.protocol)
+    if judged is not None:
+        yield from judged(Kind.DENY, inspection, rule)
+    elif inspection.graphql and _is_graphql(rule):
+        yield from _graphql_records(Kind.DENY, inspection, rule)
+    else:
+        # A deny that left something out must not fail open.
+        method, path = rule.method.upper() or "*", rule.path or EVERYWHERE
+        yield Record(Kind.DENY, inspection, method, path, conditions(rule.query))
 
 
 def _foreign(rule: L7Match) -> bool:

@@ -118,10 +118,14 @@ def _connection(engine: Engine, connection: Connection, cell: EngineCell) -> Ite
         host = ""
     yield from rung(Condition.REQUEST_TARGET, f"the host is {host}")
     yield from rung(Condition.NO_POLICY, f"{len(engine.policy.rules)} rules, {len(engine.index.grants)} grants")
-    ports = {port: grants for port, index in engine.index.ports.items() if (grants := index.at(host))} if host else {}
+    ports = (
+        {port: grants for port, index in sorted(engine.index.ports.items()) if (grants := index.at(host))}
+        if host
+        else {}
+    )
     patterns = few(grant.host or "(any name)" for grants in ports.values() for grant in grants)
     yield from rung(Condition.HOST, f"{host} is matched by {patterns}")
-    here = ports.get(connection.port, [])
+    here = ports.get(connection.port, ())
     yield from rung(Condition.PORT, f"{connection.port}, named by {_rules(here)}")
     found = engine.index.at((connection.binary, *connection.ancestors), host, connection.port) if host else ()
     yield from rung(Condition.BINARY, f"{_binaries(engine, connection, found)} in {_rules(found)}")

@@ -60,8 +60,8 @@ def _affected(diff: Diff) -> Iterable[Grant]:
         if diff.a.grants.get(key) is not other
         for grant in diff.hosts_a.at(other.host, other.port)
     }
-    for key, grant in diff.a.grants.items():
-        if id(grant) in met or diff.b.grants.get(key) is not grant:
+    for grant in diff.a.ordered:
+        if id(grant) in met or diff.b.grants.get(grant.place) is not grant:
             yield grant
 
 

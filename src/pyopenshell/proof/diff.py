@@ -131,7 +131,6 @@ class Diff:
         self.hosts_a, self.hosts_b = HostOverlap(self.a, self.work), HostOverlap(self.b, self.work)
         self.reps = Representatives(self.a, self.b, self.work)
         self._unions: dict[tuple[_Grants, _Grants], Union[Record]] = {}
-        self._inspections: dict[_Grants, frozenset[Inspection]] = {}
         self._deny_tries: dict[tuple[int, bool], Trie[tuple[Record, Tokens]]] = {}
         self._lost_denies: dict[int, list[Record]] = {}
         self._shadows_common = True
@@ -159,8 +158,8 @@ class Diff:
         if self._compared:
             return
         self._lost_denies.clear()
-        for key, grant in self.b.grants.items():
-            twin = self.a.grants.get(key)
+        for grant in self.b.ordered:
+            twin = self.a.grants.get(grant.place)
             if twin is grant:
                 continue
             if grant.inspected and not (twin is not None and twin.inspected):
@@ -239,15 +238,14 @@ class Diff:
         return cast(Shared[_Step], found)
 
     def _judged(self, a: _Grants, b: _Grants, method: str, patterns: tuple[Tokens, ...]) -> Iterator[_Step]:
-        of_a, of_b = self._inspected(a), self._inspected(b)
+        count = sum(grant.inspection_count for grant in (*a, *b))
         for word, state in self._words(a, b, patterns):
-            records = state.found
-            self.work.spend(4 + 2 * len(records) + len(of_a) + len(of_b))
+            self.work.spend(4 + 2 * len(state.found) + count)
             slash = any(ENCODED_SLASH in segment for segment in word)
-            left = _Point(a, [r for r in records if r.inspection in of_a], method, slash=slash)
+            left = _Point(a, state.of(1), method, slash=slash)
             if left.verdict is False:
                 continue
-            right = _Point(b, [r for r in records if r.inspection in of_b], method, slash=slash)
+            right = _Point(b, state.of(2), method, slash=slash)
             if right.verdict and right.reason is not None:
                 yield "", None, right.reason
                 continue
@@ -268,16 +266,15 @@ class Diff:
     def _union(self, a: _Grants, b: _Grants) -> Union[Record]:
         union = self._unions.get((a, b))
         if union is None:
-            grants = dict.fromkeys(grant for grant in itertools.chain(a, b) if grant.inspected)
-            self.work.spend(1 + len(grants))
-            union = self._unions[a, b] = Union(closure(grant.trie.root for grant in grants), self.work)
+            here, there = ({g.trie.root: g for g in grants if g.inspected} for grants in (a, b))
+            self.work.spend(1 + len({**here, **there}))
+            union = self._unions[a, b] = Union(
+                closure(root for root in here if root in there),
+                self.work,
+                closure(root for root in here if root not in there),
+                closure(root for root in there if root not in here),
+            )
         return union
-
-    def _inspected(self, grants: tuple[Grant, ...]) -> frozenset[Inspection]:
-        found = self._inspections.get(grants)
-        if found is None:
-            found = self._inspections[grants] = frozenset(i for grant in grants for i in grant.inspections)
-        return found
 
     # -- refiners: where something that `before` permits is carved out again ----------------------------------
 
@@ -396,7 +393,7 @@ class Diff:
 
     def cubes(self, *, skip_common: bool = True) -> Iterator[Cube]:
         """What `after` grants, without what `before` evidently grants too (`skip_common` only saves time)."""
-        for grant in self.a.grants.values():
+        for grant in self.a.ordered:
             yield from self.cubes_of(grant, skip_common=skip_common)
 
     def cubes_of(self, grant: Grant, *, skip_common: bool = True) -> Iterator[Cube]:

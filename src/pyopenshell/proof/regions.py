@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pyopenshell.policy.explain import bracketed, few, printable
 from pyopenshell.policy.globs import G, Glob, L
-from pyopenshell.policy.grants import EVERYWHERE, Grant, Kind, Record
+from pyopenshell.policy.grants import EVERYWHERE, Grant, Kind, Record, in_order
 from pyopenshell.policy.hosts import host_matches, host_tokens
-from pyopenshell.policy.index import GrantIndex
+from pyopenshell.policy.index import GrantIndex, by_place
 from pyopenshell.policy.query import Conditions
 from pyopenshell.proof.atoms import ENCODED_SLASH
 from pyopenshell.proof.breadth import breadth
@@ -93,7 +93,7 @@ def regions(diff: Diff) -> list[Region]:
     drafts: dict[tuple[object, ...], _Draft] = {}
     open_grants: list[Grant] = []
     with diff.work.keeping(diff.work.left // 10):
-        for grant in diff.a.grants.values():
+        for grant in diff.a.ordered:
             try:
                 for draft in _of_grant(diff, grant):
                     key = (draft.host, draft.port, draft.raw, draft.method, draft.path, draft.query, draft.reason)
@@ -167,7 +167,7 @@ def _undecided(grant: Grant, cube: Cube | None = None) -> _Draft:
 
 def unknown_addresses(diff: Diff) -> list[Region]:
     """In place of the private networks that could not be compared."""
-    return [_rest(list(diff.a.grants.values()))] if diff.a.grants else []
+    return [_rest(diff.a.ordered)] if diff.a.grants else []
 
 
 def _rest(grants: Sequence[Grant]) -> Region:
@@ -286,13 +286,13 @@ def _overlapping(
     names = [name for binary in cube.binaries[:1] for name in diff.reps.binaries((binary,))]
     pattern = cube.patterns[0] if cube.patterns else ()
     wanted = Kind.DENY if deny else Kind.ALLOW
-    for grant in grants:
+    for grant in sorted(grants, key=by_place):
         diff.work.spend(1 + len(names))
         if not grant.inspected or all(index.binaries_of(name).isdisjoint(grant.binaries) for name in names):
             continue
         met = overlaps(grant.trie.root, pattern, diff.work) if pattern else [*grant.denies, *grant.allows]
         diff.work.spend(len(met))
-        for record in met:
+        for record in sorted(met, key=in_order):
             if record.kind is wanted and meet_methods([method, record.method], "*") is not None:
                 diff.work.spend(8)
                 yield grant, record

@@ -35,7 +35,9 @@ class Representatives:
     def __init__(self, a: GrantIndex, b: GrantIndex, work: Work) -> None:
         self._work = work
         self._binaries = dict.fromkeys([*sorted(a.patterns), *sorted(b.patterns)])
-        self._hosts = dict.fromkeys([host for index in (a, b) for _, host, _ in index.grants])
+        self._hosts = dict.fromkeys(
+            [host for index in (a, b) for host in sorted({host for _, host, _ in index.grants})]
+        )
         self._binary_trie: Trie[str] | None = None
         self._host_trie: Trie[str] | None = None
         self._memo: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
@@ -125,11 +127,11 @@ class HostOverlap:
         if not host:
             wild = overlaps(ports.wild.root, host_tokens(""), self._work)
             self._work.spend(len(ports.exact))
-            return [grant for grants in ports.exact.values() for grant in grants] + wild + ports.hostless
+            return [*(grant for grants in ports.exact.values() for grant in grants), *wild, *ports.hostless]
         if "*" not in host:
             if not is_ip_literal(host):
                 lookup_steps(ports.wild.root, host_word(host), self._work)
-            return ports.at(host)
+            return list(ports.at(host))
         exact = self._exact.get(port)
         if exact is None:
             self._work.spend(4 * len(ports.exact))
@@ -139,4 +141,4 @@ class HostOverlap:
                     exact.add(host_tokens(name), grant)
         tokens = host_tokens(host)
         wild = overlaps(ports.wild.root, tokens, self._work)
-        return overlaps(exact.root, tokens, self._work) + wild + ports.hostless
+        return [*overlaps(exact.root, tokens, self._work), *wild, *ports.hostless]

@@ -5,16 +5,19 @@ Walks left patterns together with the state set of a trie. Knows nothing of rule
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Generic, cast
 
-from pyopenshell.policy.globs import ANY, ANYE, DS, FRESH, LF, CharSet, G, Glob, L, Token
+from pyopenshell.policy.globs import ANY, ANYE, DS, FRESH, LF, CharSet, G, Glob, L, Token, spelling
 from pyopenshell.policy.tries import Node, P, States, Trie, accepted, closure, step
 from pyopenshell.proof.atoms import ENCODED_SLASH, common_instances, least, meet
 from pyopenshell.proof.work import Work
 
 Tokens = tuple[Token, ...]
+Sides = tuple[States[P], States[P], States[P]]
+"""Nodes of both sides, of the left one alone, of the right one alone."""
 
 
 def folded_literal(text: str) -> Glob:
@@ -23,13 +26,18 @@ def folded_literal(text: str) -> Glob:
 
 
 class State(Generic[P]):
-    """A set of trie nodes; `bits` is the same set as an integer, so that "part of" is one comparison."""
+    """A set of trie nodes on each of two sides; `bits` is the same as an integer, so that "part of" is one comparison.
 
-    __slots__ = ("_globs", "_moves", "_symbols", "bits", "found", "nodes")
+    What both sides have stands in `sides[0]` only, what one of them has in `sides[1]` or `sides[2]`.
+    """
 
-    def __init__(self, nodes: States[P], bits: int) -> None:
-        self.nodes, self.bits = nodes, bits
-        self.found: list[P] = accepted(nodes)
+    __slots__ = ("_globs", "_moves", "_symbols", "bits", "found", "nodes", "sides")
+
+    def __init__(self, sides: Sides[P], bits: int) -> None:
+        self.sides, self.bits = sides, bits
+        self.nodes: list[Node[P]] = list(itertools.chain(*sides))
+        self.found: list[P] = accepted(self.nodes)
+        """Of either side."""
         self._globs: list[Glob] | None = None
         self._moves: dict[str, State[P]] = {}
         self._symbols: dict[object, list[str]] = {}
@@ -38,8 +46,13 @@ class State(Generic[P]):
     def globs(self) -> list[Glob]:
         """What the nodes wait for."""
         if self._globs is None:
-            self._globs = list(dict.fromkeys(glob for node in self.nodes for glob in (node.globs or ())))
+            globs = {glob for node in self.nodes for glob in (node.globs or ())}
+            self._globs = sorted(globs, key=spelling) if len(globs) > 1 else list(globs)
         return self._globs
+
+    def of(self, side: int) -> list[P]:
+        """What is found on side 1 or 2."""
+        return accepted(itertools.chain(self.sides[0], self.sides[side]))
 
 
 class Union(Generic[P]):
@@ -47,20 +60,23 @@ class Union(Generic[P]):
 
     __slots__ = ("_numbers", "_states", "start", "work")
 
-    def __init__(self, nodes: States[P], work: Work) -> None:
+    def __init__(
+        self, nodes: States[P], work: Work, left: States[P] | None = None, right: States[P] | None = None
+    ) -> None:
         self.work = work
-        self._numbers: dict[Node[P], int] = {}
+        self._numbers: tuple[dict[Node[P], int], ...] = ({}, {}, {})
         self._states: dict[int, State[P]] = {}
-        self.start = self._state(nodes)
+        self.start = self._state((nodes, left or {}, right or {}))
 
-    def _state(self, nodes: States[P]) -> State[P]:
+    def _state(self, sides: Sides[P]) -> State[P]:
         bits = 0
-        for node in nodes:
-            bits |= 1 << self._numbers.setdefault(node, len(self._numbers))
+        for side, (nodes, numbers) in enumerate(zip(sides, self._numbers, strict=True)):
+            for node in nodes:
+                bits |= 1 << (3 * numbers.setdefault(node, len(numbers)) + side)
         state = self._states.get(bits)
         if state is None:
-            state = self._states[bits] = State(nodes, bits)
-            self.work.spend(1 + (len(nodes) + len(state.found)) // 4)
+            state = self._states[bits] = State(sides, bits)
+            self.work.spend(1 + (len(state.nodes) + len(state.found)) // 4)
         return state
 
     def move(self, state: State[P], segment: str) -> State[P]:
@@ -69,7 +85,9 @@ class Union(Generic[P]):
             plain = 1 + len(segment) // 16
             globs = sum(plain if g.plain else 1 + len(segment) for g in state.globs)
             self.work.spend(1 + (len(state.nodes) + globs) // 2)
-            following = state._moves[segment] = self._state(step(state.nodes, segment))
+            following = state._moves[segment] = self._state(
+                (step(state.sides[0], segment), step(state.sides[1], segment), step(state.sides[2], segment))
+            )
         return following
 
     def symbols(self, current: Sequence[Token], state: State[P], *, slash: bool = False) -> list[str]:
