@@ -212,8 +212,21 @@ class GrantIndex:
         """Only rules [start:old_end] of the old policy became rules [start:new_end] of this one."""
         was, now = old.rules[start:old_end], self.rules[start:new_end]
         self._keys = (old._keys - {rule.key for rule in was}) | {rule.key for rule in now}
-        before, old_pieces, new_pieces = _pieces(was, now)
-        gone, fresh = _grouped(old_pieces), _grouped(new_pieces)
+        changes = self._changes(old, start, *_pieces(was, now))
+        if changes is None:
+            every = ([(rule, rule.endpoints) for rule in rules] for rules in (was, now))
+            changes = self._changes(old, start, None, *every)
+            assert changes is not None
+        self._apply(old, changes)
+
+    def _changes(
+        self, old: GrantIndex, start: int, around: _Around | None, was: Sequence[Piece], now: Sequence[Piece]
+    ) -> dict[GrantKey, Grant | None] | None:
+        """Grants that changed, with what they became; None where the place of an endpoint in its rule is not known.
+
+        It is told by identity, and a grant that saw a rule come again with the same content holds the first one's.
+        """
+        gone, fresh = _grouped(was), _grouped(now)
         earlier: set[str] = set()
         changes: dict[GrantKey, Grant | None] = {}
         for key in dict.fromkeys((*gone, *fresh)):
@@ -221,16 +234,16 @@ class GrantIndex:
             if known is None:
                 changes[key] = Grant(*key, sources)
                 continue
-            if key in gone:
-                first, endpoint = gone[key][0]
-                at = next(i for i, (k, e) in enumerate(known.sources) if e is endpoint and k == first)
-            else:
+            at, count = 0, len(gone.get(key, ()))
+            if len(known.sources) > count:
                 earlier = earlier or {rule.key for rule in self.rules[:start]}
-                at = sum(1 for k, e in known.sources if k in earlier or id(e) in before)
-            made = known.changed(at, at + len(gone.get(key, ())), sources)
+                if around is not None and not around.knows(known.sources):
+                    return None
+                at = sum(1 for k, e in known.sources if k in earlier or (around is not None and around.before(k, e)))
+            made = known.changed(at, at + count, sources)
             if made is not known:
                 changes[key] = made
-        self._apply(old, changes)
+        return changes
 
     def _apply(self, old: GrantIndex, changes: Mapping[GrantKey, Grant | None]) -> None:
         self.grants, self.ports, self._scopes = dict(old.grants), dict(old.ports), dict(old._scopes)
@@ -344,20 +357,35 @@ Piece = tuple[Rule, Sequence[Endpoint]]
 """Some endpoints of a rule."""
 
 
-def _pieces(was: Sequence[Rule], now: Sequence[Rule]) -> tuple[set[int], list[Piece], list[Piece]]:
-    """(identities of endpoints before them, endpoints that went, endpoints that came) of changed rules.
+class _Around:
+    """The endpoints of the one rule that changed in part: which are before the change, and which there are at all."""
+
+    __slots__ = ("_all", "_before", "_key")
+
+    def __init__(self, rule: Rule, start: int) -> None:
+        self._key = rule.key
+        self._all = set(map(id, rule.endpoints))
+        self._before = set(map(id, rule.endpoints[:start]))
+
+    def knows(self, sources: Sequence[Source]) -> bool:
+        return all(id(endpoint) in self._all for key, endpoint in sources if key == self._key)
+
+    def before(self, key: str, endpoint: Endpoint) -> bool:
+        return key == self._key and id(endpoint) in self._before
+
+
+def _pieces(was: Sequence[Rule], now: Sequence[Rule]) -> tuple[_Around | None, Sequence[Piece], Sequence[Piece]]:
+    """(what is around the change, endpoints that went, endpoints that came) of changed rules.
 
     One rule that changed in one endpoint of many goes and comes with that endpoint alone.
     """
-    if len(was) == len(now) == 1:
-        old, new = was[0], now[0]
-        ids = [set(map(id, rule.endpoints)) for rule in (old, new)]
-        alike = old.key == new.key and old.binaries == new.binaries
-        if alike and all(len(found) == len(rule.endpoints) for found, rule in zip(ids, (old, new), strict=True)):
-            start, old_end, new_end = identical(old.endpoints, new.endpoints)
-            before = set(map(id, old.endpoints[:start]))
-            return before, [(old, old.endpoints[start:old_end])], [(new, new.endpoints[start:new_end])]
-    return set(), [(rule, rule.endpoints) for rule in was], [(rule, rule.endpoints) for rule in now]
+    if len(was) == len(now) == 1 and was[0].key == now[0].key and was[0].binaries == now[0].binaries:
+        (rule,), (new,) = was, now
+        start, old_end, new_end = identical(rule.endpoints, new.endpoints)
+        if len(set(map(id, rule.endpoints))) == len(rule.endpoints):
+            gone, come = rule.endpoints[start:old_end], new.endpoints[start:new_end]
+            return _Around(rule, start), [(rule, gone)], [(new, come)]
+    return None, [(rule, rule.endpoints) for rule in was], [(rule, rule.endpoints) for rule in now]
 
 
 def _grouped(pieces: Iterable[Piece]) -> dict[GrantKey, tuple[Source, ...]]:
