@@ -78,6 +78,8 @@ def slow_canonical(target: str, slash: bool) -> str | None:
     """proof.md 2.3 step by step on bytes, None for a refusal; shares nothing with `paths`. Without query."""
     if any(not 0x20 <= ord(c) < 0x7F or c == "#" for c in target) or len(target) > 4096 or target[:1] != "/":
         return None
+    if "\\" in target or "%5c" in target.lower():
+        return None
     symbols: list[str] = []  # one per byte: the character, or "//" for an encoded slash
     for match in _BYTE.finditer(target.encode()):
         escape, bad, plain = match.groups()

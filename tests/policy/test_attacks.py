@@ -11,6 +11,8 @@ from pyopenshell.policy import MergeError, PolicyError, load
 from pyopenshell.policy.compose import effective
 from pyopenshell.policy.decision import Condition, Connection
 from pyopenshell.policy.engine import Engine, compile
+from pyopenshell.policy.globs import path_pattern
+from pyopenshell.policy.hosts import canonical_host
 from pyopenshell.policy.merge import AddRule, apply
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, QueryMatcher, Rule
 
@@ -54,6 +56,28 @@ def test_a3_spelling_variants() -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "same"),
+    [
+        ("ａllowed.test", True), ("allowed。test", True), ("allowed．test", True), ("al\u00adlowed.test", True),
+        ("al\u200dlowed.test", False), ("al\u200blowed.test", True), ("allowed.test\u200b", True),
+        ("xn--.test", False), ("xn--allowed-.test", False), ("allowed.te\u017ft", True), ("-allowed.test", False),
+        ("allowed.test..", False), (".allowed.test", False), ("allowed..test", False), ("allowed.test\u202e", False),
+    ],
+)  # fmt: skip
+def test_a3_unicode_spellings_are_one_host_or_none(host: str, same: bool) -> None:
+    """What is judged is what is dialled: a spelling that IDNA maps to an allowed name is that name."""
+    assert reaches(RAW, host) is same
+    if same:
+        assert canonical_host(host) == "allowed.test"
+
+
+def test_a3_look_alikes_are_other_names() -> None:
+    assert canonical_host("аllowed.test").startswith("xn--")
+    with pytest.raises(ValueError, match="ambiguous"):
+        canonical_host("faß.test")
+
+
+@pytest.mark.parametrize(
     "host", ["allowed.test.evil.test", "evilallowed.test", "allowed.test@evil.test", "evilwild.test", "wild.test",
              "x.wild.test.evil.test", "a.b.wild.test"]
 )  # fmt: skip
@@ -61,9 +85,20 @@ def test_a4_suffix_and_userinfo_tricks(host: str) -> None:
     assert not reaches(RAW, host)
 
 
-@pytest.mark.parametrize("host", ["2130706433", "0177.0.0.1", "0x7f.1", "127.1", "0x7f000001", "127.0.0.01"])
+@pytest.mark.parametrize(
+    "host",
+    ["2130706433", "0177.0.0.1", "0x7f.1", "127.1", "0x7f000001", "127.0.0.01", "0", "127.0.0", "127.0.0.1.1",
+     "256.0.0.1", "0X7F.0.0.1", "00.0.0.0", "0b1.0.0.1", "a.1", "a.0x7f", "٣.0.0.1", "1_27.0.0.1", "+127.0.0.1"],
+)  # fmt: skip
 def test_a5_odd_ipv4_spellings(host: str) -> None:
     assert not reaches(engine(Endpoint("127.0.0.1", (443,)), Endpoint("**.z", (443,))), host)
+
+
+@pytest.mark.parametrize("host", ["１２７.0.0.1", "127。0。0。1", "127.0.0.1.", "①②⑦.0.0.1", "127.0.0.1\u200b"])
+def test_a5_what_idna_makes_of_digits_is_judged_as_the_address(host: str) -> None:
+    assert canonical_host(host) == "127.0.0.1"
+    assert not reaches(engine(Endpoint("**.wild.test", (443,))), host)
+    assert reaches(engine(Endpoint("127.0.0.1", (443,))), host)
 
 
 def test_a6_ipv4_inside_ipv6_is_the_same_host() -> None:
@@ -102,6 +137,29 @@ def test_b1_dot_segments_are_judged_and_forwarded_in_one_form(target: str, path:
     assert not decision.allowed
     assert decision.path == path
     assert decision.target == path
+
+
+@pytest.mark.parametrize(
+    "target", ["/public\\secret", "/public%5Csecret", "/public/..%5csecret", "/%5C..%5Csecret", "\\x"]
+)
+def test_b1_backslashes_are_no_second_kind_of_slash(target: str) -> None:
+    """IIS reads them as slashes: `deny /secret` would not see `/%5Csecret`."""
+    for slash in (False, True):
+        built = engine(rest(access="full", allow_encoded_slash=slash, deny_rules=(L7Match("*", "/secret"),)))
+        decision = built.decide(Connection("allowed.test", 443, CURL), "GET", target)
+        assert (decision.allowed, decision.condition) == (False, Condition.REQUEST_TARGET)
+    with pytest.raises(ValueError, match="backslash"):
+        path_pattern("/a%5Cb")
+
+
+@pytest.mark.parametrize(
+    "target", ["/public/%252e%252e/secret", "/public/.../secret", "/public/%2e%2e%2e/secret", "/public/..%20/secret"]
+)
+def test_b1_what_only_looks_like_dots_stays_where_it_is(target: str) -> None:
+    built = engine(rest(rules=(L7Match("GET", "/public/**"),)))
+    decision = built.decide(Connection("allowed.test", 443, CURL), "GET", target)
+    assert decision.allowed
+    assert decision.path.startswith("/public/")
 
 
 def test_b2_an_encoded_slash_belongs_to_its_endpoint() -> None:
@@ -185,6 +243,15 @@ def test_b16_queries() -> None:
     assert decides("allow", "a b", "/s?q=a%20b")
     assert not decides("deny", "a b", "/s?q=a+b")
     assert not decides("allow", "*", "/s?q=%ff")
+    assert not decides("deny", "evil", "/s?&&q=evil&")
+    assert not decides("deny", "evil", "/s?q=x&q=evil#f")
+    assert not decides("allow", "good", "/s?q=good%00")
+    assert not decides("allow", "good", "/s?q[]=good")
+    assert not decides("allow", "good", "/s?q=%67ood&q")
+    assert not decides("allow", "good", "/s?+q=good")
+    assert decides("allow", "good", "/s?q=%67ood")
+    assert not decides("allow", "a=b", "/s?q=a%3Db&q=c")
+    assert decides("allow", "a=b", "/s?q=a=b")
 
 
 def test_g3_a_merge_never_lends_a_binary_what_it_did_not_declare() -> None:
@@ -221,6 +288,34 @@ def test_g11_nobody_writes_provider_rules(key: str) -> None:
         ("version: 1\n---\nversion: 1", "several_documents"),
         ("[" * 5000, "too_deep"),
         ("version: 1\nlandlok: {}", "unknown_key"),
+        ("version: 1\nlandlock: {<<: {compatibility: best_effort}}", "unknown_key"),
+        ("version: &a 1", "yaml_anchor"),
+        ("version: ! 1", "yaml_tag"),
+        ("%TAG ! tag:x,2000:\n---\nversion: 1", "yaml_tag"),
+        ("%YAML 1.1\n---\nversion: 1", "yaml_version"),
+        ('version: 1\nlandlock: {compatibility: best_effort, "comp\\x61tibility": best_effort}', "duplicate_key"),
+        ("version: 0o1", "wrong_type"),
+        ("version: 0x1", "wrong_type"),
+        ("version: 01", "wrong_type"),
+        ("version: 1.0", "wrong_type"),
+        ("version: TRUE", "wrong_type"),
+        ("version: " + "9" * 5000, "wrong_type"),
+        ("version: 1\n? [a]\n: 1", "key_not_text"),
+        ("version: 1\n: 1", "key_not_text"),
+        ("version: 1\nlandlock:\n\tcompatibility: best_effort", "yaml_syntax"),
+        ("version: 1\n# \0", "yaml_syntax"),
+        ("version: 1\n\ufefflandlock: {}", "unknown_key"),
+        ("version: 1\x85landlock: {}", "yaml_syntax"),
+        ("version: 1\n...\nversion: 1", "several_documents"),
+        ("".join("  " * i + "a:\n" for i in range(2000)), "too_deep"),
+        (RULE % ("r", "host: a.test, port: 0443"), "wrong_type"),
+        (RULE % ("r", "host: a.test, port: 7:23"), "wrong_type"),
+        (RULE % ("r", "host: a.test, port: 4_43"), "wrong_type"),
+        (RULE % ("r", "host: a.test, port: ~"), "wrong_type"),
+        (RULE % ("r", 'host: "a.test\\n", port: 1'), "host_invalid"),
+        (RULE % ("r", "host: " + "a" * 100_000 + ", port: 1"), "host_invalid"),
+        (RULE % ('"r\\0"', "host: a.test, port: 1"), "unprintable"),
+        (RULE % ('"r\\u202e"', "host: a.test, port: 1"), "unprintable"),
         ("version: 1\nlandlock: {compatibility: Best_Effort}", "unknown_value"),
     ],
 )
@@ -229,6 +324,13 @@ def test_g16_policy_file_tricks(text: str, code: str) -> None:
         load(text)
     assert code in {problem.code for problem in caught.value.problems}
     assert all(problem.line and problem.column for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    "text", ["\ufeffversion: 1\n", "version: 1\r\n", "version: 1\r", "? version\n: 1\n", "{version: 1}"]
+)
+def test_g16_other_spellings_of_the_same_text_are_read_alike(text: str) -> None:
+    assert load(text) == load("version: 1\n")
 
 
 @pytest.mark.parametrize(

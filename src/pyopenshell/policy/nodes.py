@@ -100,7 +100,8 @@ def locate(root: Node | None, where: Where) -> tuple[int, int]:
 
 # ---- YAML ------------------------------------------------------------------------------------------------------------
 
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
+# Numbers that YAML 1.1 and 1.2 read differently (`0443` is 291 or 443) stay text, and so become errors.
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL: dict[str, Scalar] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -128,7 +129,8 @@ def parse_yaml(text: str | bytes, filename: str) -> Node:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         reason = " ".join(str(error.problem or error.context or "cannot be read").split())
-        found = Problem(filename, line, column, "yaml_syntax", f"not valid YAML: {shown(reason)[1:-1]}")
+        fix = "use blanks, tabs cannot indent" if r"'\t'" in reason else ""
+        found = Problem(filename, line, column, "yaml_syntax", f"not valid YAML: {shown(reason)[1:-1]}", fix)
     except (YAMLError, ValueError, IndexError, KeyError, AttributeError, TypeError, AssertionError) as error:
         if isinstance(error, PolicyError):
             raise
@@ -183,6 +185,8 @@ class _Builder:
                 self._stop(line, column, "several_documents", "more than one YAML document", "keep only one")
             if event.version not in (None, (1, 2)):
                 self._stop(line, column, "yaml_version", "only YAML 1.2 is read", "remove the %YAML line")
+            if event.tags:
+                self._stop(line, column, "yaml_tag", "tags are not allowed", "remove the %TAG line")
         elif isinstance(event, AliasEvent):
             self._stop(
                 line,
@@ -199,7 +203,7 @@ class _Builder:
     def _node(self, event: Any, line: int, column: int) -> None:
         if event.anchor is not None:
             self._stop(line, column, "yaml_anchor", f"anchors are not allowed, and {shown(f'&{event.anchor}')} is one")
-        if event.ctag is not None and str(event.ctag) not in ("", "None", "!"):
+        if event.ctag is not None and str(event.ctag) not in ("", "None"):
             self._stop(line, column, "yaml_tag", f"tags are not allowed: {shown(str(event.ctag))}", "remove the tag")
         if len(self._open) >= MAX_DEPTH:
             self._stop(line, column, "too_deep", f"nested deeper than {MAX_DEPTH} levels")
@@ -248,7 +252,7 @@ class _Builder:
 
 
 def resolve(text: str) -> Scalar:
-    """A plain scalar by the YAML 1.2 core schema: `on`, `yes` and `1_000` are text."""
+    """A plain scalar by the YAML 1.2 core schema: `on`, `yes`, `1_000` are text; so are, here, `0443`, `0o7`, `0x1`."""
     if text in _SPECIAL:
         return _SPECIAL[text]
     if text[:1] not in "+-.0123456789":
@@ -256,7 +260,7 @@ def resolve(text: str) -> Scalar:
     if _INT.fullmatch(text):
         if len(text) > _LONGEST_NUMBER:
             return float("inf")
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        return int(text)
     return float(text) if _FLOAT.fullmatch(text) else text
 
 

@@ -18,6 +18,9 @@ _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*(/.*)?").fullmatch
 _ESCAPE = re.compile(r"[0-9A-Fa-f]{2}").fullmatch
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 
+BACKSLASH = "backslash in the path, which some servers read as a slash"
+"""IIS does, and so do browsers: `/a%5C..%5Cb` is `/b` there. What two servers read differently is refused."""
+
 # Stands for an encoded slash while a path is taken apart: decoded bytes below 0x20 are refused before.
 _SLASH = 1
 _DOT, _DOT_DOT = [0x2E], [0x2E, 0x2E]
@@ -42,8 +45,8 @@ def canonicalise(target: str, allow_encoded_slash: bool) -> Canonical:
 
     Percent-decodes once, cuts `;params`, resolves dot segments, collapses empty ones, re-encodes; the query is
     kept byte for byte. Raises ValueError, and then the request must be refused, for control bytes, non-ASCII, "#",
-    bad escapes, undecodable queries, targets above 4096 characters of path, escapes above the root, and `%2F` without
-    `allow_encoded_slash`.
+    backslashes, bad escapes, undecodable queries, targets above 4096 characters of path, escapes above the root, and
+    `%2F` without `allow_encoded_slash`.
     """
     raw, mark, query = target.partition("?")
     if mark:
@@ -83,6 +86,8 @@ def canonical_path(raw: str, allow_encoded_slash: bool) -> str:
             raise ValueError("control byte or non-ASCII in the request target")
     if "#" in raw:
         raise ValueError("fragment in the request target")
+    if "\\" in raw:
+        raise ValueError(BACKSLASH)
     if not raw.startswith("/"):
         match = _ABSOLUTE(raw)
         if match is None and raw:
@@ -109,6 +114,8 @@ def _decode(raw: str, allow_encoded_slash: bool) -> list[int]:
             if not allow_encoded_slash:
                 raise ValueError("encoded slash in the path")
             byte = _SLASH
+        elif byte == 0x5C:
+            raise ValueError(BACKSLASH)
         elif byte < 0x20 or byte == 0x7F:
             raise ValueError("encoded control byte in the path")
         out.append(byte)
