@@ -3,7 +3,9 @@
 python -m benchmarks.engine           budgets as PASS or MISS; exits 1 on a miss
 
 Rego is the language upstream enforces with. Its engine is not a dependency: point REGO_PYTHON at an interpreter that
-has a `regorus` module (or `regopy`, Microsoft's other implementation), and the same rules are evaluated there too.
+has a `regorus` module, and the same rules are evaluated there too. `pip install celine-regorus` in an environment of
+its own gives one (microsoft/regorus has no wheels on PyPI; this packages its releases unchanged); `regopy`,
+Microsoft's other implementation, serves as well.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     engine = compile(policy)
     engine.decide(Connection("api.github.com", 443, "/usr/bin/curl"), "GET", "/repos/acme/site")
 
-No I/O below this package. `compile` imports the engine on first use, so that tools which only read and write policies
-start quickly.
+`docs/policy-library.md` shows the rest. No I/O below this package. `compile` imports the engine on first use, so that
+tools which only read and write policies start quickly.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyopenshell.policy.canonical import policy_hash
+from pyopenshell.policy.compose import effective
 from pyopenshell.policy.coverage import covers
 from pyopenshell.policy.decision import Cell, Condition, Connection, Decision, PolicyEngine
 from pyopenshell.policy.merge import MergeError, MergeResult
@@ -54,6 +55,7 @@ __all__ = [
     "compile",
     "covers",
     "dump",
+    "effective",
     "load",
     "policy_hash",
     "validate",

@@ -117,7 +117,9 @@ def _connection(engine: Engine, connection: Connection, cell: EngineCell) -> Ite
     except ValueError:
         host = ""
     yield from rung(Condition.REQUEST_TARGET, f"the host is {host}")
-    yield from rung(Condition.NO_POLICY, f"{len(engine.policy.rules)} rules, {len(engine.index.grants)} grants")
+    yield from rung(
+        Condition.NO_POLICY, f"{_count(len(engine.policy.rules), 'rule')}, {_count(len(engine.index.grants), 'grant')}"
+    )
     ports = (
         {port: grants for port, index in sorted(engine.index.ports.items()) if (grants := index.at(host))}
         if host
@@ -129,6 +131,10 @@ def _connection(engine: Engine, connection: Connection, cell: EngineCell) -> Ite
     yield from rung(Condition.PORT, f"{connection.port}, named by {_rules(here)}")
     found = engine.index.at((connection.binary, *connection.ancestors), host, connection.port) if host else ()
     yield from rung(Condition.BINARY, f"{_binaries(engine, connection, found)} in {_rules(found)}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _rules(grants: Sequence[Grant]) -> str:
