@@ -63,7 +63,7 @@ def load(name: str) -> Progress:
 def save(name: str, progress: Progress) -> None:
     FOLDER.mkdir(exist_ok=True)
     file = FOLDER / f"{name}.json"
-    file.with_suffix(".new").write_text(json.dumps(dataclasses.asdict(progress)))
+    file.with_suffix(".new").write_text(json.dumps({**vars(progress), "seen": dict(progress.seen)}))
     file.with_suffix(".new").replace(file)
 
 

@@ -81,7 +81,7 @@ def endpoint(rng: random.Random, style: Style) -> Endpoint:
     return dataclasses.replace(
         plain,
         tls="skip" if rng.random() < 0.05 else "",
-        path_case=rng.choice(["sensitive", "sensitive", "insensitive"]),
+        path_case=rng.choice(["sensitive", "insensitive"]),
         allow_encoded_slash=rng.random() < 0.3,
         access=rng.choice(["", "", "", "read-only", "full"]) if not plain.rules else "",
     )

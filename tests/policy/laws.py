@@ -181,15 +181,18 @@ def grouping_changes_nothing(seed: int) -> Counter[str]:
 
 
 def patching_is_compiling(seed: int) -> Counter[str]:
-    """An engine made from another one decides, and speaks, as one made from nothing."""
+    """An engine made from another one decides, and speaks, as one made from nothing; the other one stays as it is."""
     rng = random.Random(seed)
     style = Style(classes=0.1, extras=True)
     policy = small(rng, 6, style)
     engine = compile(policy)
     seen: Counter[str] = Counter()
     for _ in range(3):
+        before, old = policy, engine
         policy = mutate(rng, policy, style)
-        engine, fresh = compile(policy, reuse=engine), compile(policy)
+        engine, fresh = compile(policy, reuse=old), compile(policy)
+        for point in _points(rng, 5):
+            assert _ask(old, point) == permits(before, point)
         for _ in range(10):
             point = _point(rng)
             connection = Connection(point.host, point.port, point.chain[0], point.chain[1:])

@@ -97,10 +97,6 @@ def tls_skip_is_inspected(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(grants, "is_raw", lambda endpoint: endpoint.protocol in grants.RAW_PROTOCOLS)
 
 
-def wildcards_match_addresses(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(index, "is_ip_literal", lambda host: False)
-
-
 def ancestors_do_not_count(patch: pytest.MonkeyPatch) -> None:
     _method(patch, index.GrantIndex, "at", lambda real, self, chain, *rest: real(self, list(chain)[:1], *rest))
 
@@ -222,7 +218,7 @@ MATCHING: Sequence[Mutant] = (
     head_is_not_covered_by_get, denies_do_not_win, a_query_makes_a_deny_fire_always, one_good_value_is_enough,
     every_value_must_be_denied, trailing_slash_escapes_a_deny, letter_case_escapes_a_deny,
     any_endpoint_lends_its_encoded_slash, audit_wins_over_a_more_specific_scope, scopes_are_ignored,
-    raw_wins_over_inspected, tls_skip_is_inspected, wildcards_match_addresses, ancestors_do_not_count,
+    raw_wins_over_inspected, tls_skip_is_inspected, ancestors_do_not_count,
     a_middle_double_star_needs_a_segment, a_last_star_is_never_empty, negated_classes_are_not_negated,
     partial_globs_match_prefixes,
 )  # fmt: skip

@@ -93,7 +93,7 @@ def answers(engine: Engine, points: list[Point]) -> list[str]:
     return out
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**9))
 def test_words_do_not_tell_how_an_engine_came_to_be(seed: int) -> None:
     """Reviewers confirm what they were shown, and a restarted gateway must show the same."""

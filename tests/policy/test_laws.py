@@ -12,7 +12,7 @@ from tests.policy.laws import LAWS
 
 
 @pytest.mark.parametrize("name", LAWS)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(10**6, 10**9))
 def test_law(name: str, seed: int) -> None:
     LAWS[name][0](seed)

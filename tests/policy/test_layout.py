@@ -306,3 +306,19 @@ def test_an_allow_must_mean_one_endpoint() -> None:
     assert ("PUT", "/x:y") in [(match.method, match.path) for match in endpoint.rules]
     with pytest.raises(MergeError):
         apply(policy, operations(policy, add_allows=["a.test:443:PUT:/{x}"]))
+
+
+def test_one_line_adds_an_endpoint_and_more_to_it() -> None:
+    found = operations(
+        Policy(),
+        add_endpoints=["a.test:443:read-only:rest"],
+        binaries=["/x"],
+        add_allows=["a.test:443:PUT:/x"],
+        add_denies=["a.test:443:*:/y"],
+    )
+    (endpoint,) = apply(Policy(), found).policy.rules[0].endpoints
+    assert [(match.method, match.path) for match in endpoint.deny_rules] == [("*", "/y")]
+    assert ("PUT", "/x") in [(match.method, match.path) for match in endpoint.rules]
+    before = apply(Policy(), found).policy
+    with pytest.raises(SpecError, match="was not found"):
+        operations(before, remove_endpoints=["a.test:443"], add_allows=["a.test:443:PUT:/z"])

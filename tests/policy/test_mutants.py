@@ -8,7 +8,7 @@ from pyopenshell.policy import globs
 from tests.policy.laws import LAWS
 from tests.policy.mutants import EVERY, Mutant
 
-SEEDS = 1500
+SEEDS = 600
 
 
 def killer(mutant: Mutant, patch: pytest.MonkeyPatch) -> str:

@@ -16,7 +16,7 @@ from pyopenshell.policy.model import Policy
 from pyopenshell.policy.tries import Trie, closure
 from pyopenshell.proof import diff as diff_module
 from pyopenshell.proof.diff import Diff
-from pyopenshell.proof.words import overlaps, walk
+from pyopenshell.proof.words import State, overlaps, walk
 from pyopenshell.proof.work import Work
 from tests.deep import balanced, campaign
 from tests.policy.generate import Style, mutate, small
@@ -165,8 +165,12 @@ def _single_chains(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Diff, "_chains", chains)
 
 
+def _sides_mixed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(State, "of", lambda self, side: self.found)
+
+
 @pytest.mark.deep
-@pytest.mark.parametrize("mutant", [_no_refiners, _head_is_not_get, _no_queries, _single_chains])
+@pytest.mark.parametrize("mutant", [_no_refiners, _head_is_not_get, _no_queries, _single_chains, _sides_mixed])
 def test_seeded_bugs_are_found(mutant: object, monkeypatch: pytest.MonkeyPatch) -> None:
     assert callable(mutant)
     mutant(monkeypatch)

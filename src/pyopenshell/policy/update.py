@@ -5,6 +5,7 @@ Decides how an operation is spelled (contract/cli.md 4.2). What it does is `poli
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 
@@ -12,10 +13,12 @@ from pyopenshell.policy.merge import (
     AddAllowRules,
     AddDenyRules,
     AddRule,
+    MergeError,
     Operation,
     RemoveEndpoint,
     RemoveRule,
     Target,
+    apply,
     generated_rule_name,
 )
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, Rule
@@ -100,8 +103,11 @@ def operations(
     binaries: Sequence[str] = (),
     rule_name: str = "",
 ) -> list[Operation]:
-    """All operations of one command line in the order in which they apply. `policy` tells which endpoint
-    `host:port` of an allow or deny means. Raises SpecError."""
+    """All operations of one command line in the order in which they apply.
+
+    `policy`, with the endpoints and rules of the same line added and removed, tells which endpoint `host:port` of an
+    allow or deny means. Raises SpecError.
+    """
     if rule_name and len(add_endpoints) != 1:
         raise SpecError("--rule-name needs exactly one --add-endpoint")
     if binaries and not add_endpoints:
@@ -109,6 +115,9 @@ def operations(
     out: list[Operation] = [add_endpoint(spec, binaries, rule_name) for spec in add_endpoints]
     out += [remove_endpoint(spec) for spec in remove_endpoints]
     out += [RemoveRule(name) for name in remove_rules]
+    if out and (add_allows or add_denies):
+        with contextlib.suppress(MergeError):  # said by whoever applies them
+            policy = apply(policy, out).policy
     out += [add_allow(spec, policy) for spec in add_allows]
     out += [add_deny(spec, policy) for spec in add_denies]
     return out
