@@ -19,7 +19,7 @@ from pyopenshell.policy.model import Endpoint, Policy, Rule
 from pyopenshell.policy.validate import validate
 from tests.policy.generate import CLASSES, PARTIAL, Style, mutate, small
 from tests.policy.reference import Point, path_regex, permits
-from tests.policy.test_engine import _ask, _point
+from tests.policy.test_engine import _ask, _carried, _point
 
 Check = Callable[[int], "Counter[str]"]
 
@@ -49,6 +49,26 @@ def engine_is_the_definition(seed: int) -> Counter[str]:
         assert _ask(engine, point) == expected, (policy, point)
         seen["samples"] += 1
         seen["permitted"] += expected
+    return seen
+
+
+def sorts_are_the_definition(seed: int) -> Counter[str]:
+    """The same for WebSocket messages, GraphQL operations and calls; also patched."""
+    rng = random.Random(seed)
+    style = Style(classes=0.1, scoped=0.4, raw=0.02, sorts=0.7, extras=rng.random() < 0.5)
+    policy = small(rng, 3, style)
+    engine = compile(policy)
+    seen: Counter[str] = Counter()
+    for _ in range(2):
+        for _ in range(20):
+            point = _point(rng)
+            point = _carried(rng, point) if point.method and rng.random() < 0.85 else point
+            expected = permits(policy, point)
+            assert _ask(engine, point) == expected, (policy, point)
+            seen["samples"] += 1
+            seen["permitted"] += expected
+        policy = mutate(rng, policy, style)
+        engine = compile(policy, reuse=engine)
     return seen
 
 
@@ -297,6 +317,7 @@ def valid_stays_valid(seed: int) -> Counter[str]:
 
 LAWS: dict[str, tuple[Check, int, str, str]] = {
     "engine": (engine_is_the_definition, 40_000, "permitted", "samples"),
+    "sorts": (sorts_are_the_definition, 25_000, "permitted", "samples"),
     "globs": (glob_is_the_definition, 100_000, "matched", "samples"),
     "canonical": (canonical_is_the_definition, 50_000, "canonical", "samples"),
     "reach": (reach_is_not_lengthened, 20_000, "permitted", "samples"),
