@@ -84,6 +84,11 @@ tests:
       - RAW api.github.com:443
 ```
 
+What a request carries is its `body`, a text as it is sent or a mapping that is sent as JSON:
+`{request: POST https://api.github.com/graphql, body: {query: "{ viewer { login } }"}}`. `GET wss://…` asks for a
+WebSocket, `WEBSOCKET_TEXT wss://…` whether a message may be sent on it. On the command line the option is `--body`, in
+Python `body=`.
+
 `CONNECT` asks whether the connection may be opened, `RAW` whether bytes may pass that nobody looks into. `audit:`
 lists what an endpoint in audit
 mode forwards although its rules refuse it: such a request is neither allowed nor denied.

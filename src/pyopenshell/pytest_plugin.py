@@ -6,6 +6,7 @@ nothing of the product before a test asks.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,9 @@ class PolicyCheck:
     """A policy under test.
 
     `url` is `https://host[:port]/path?query`, and for the methods `CONNECT` (may the connection be opened?) and `RAW`
-    (may bytes pass that nobody looks into?) also `host:port`. Questions that are none raise ValueError.
+    (may bytes pass that nobody looks into?) also `host:port`. `body` is what a request carries: text as it is sent, or
+    anything else as JSON; for the method `WEBSOCKET_TEXT` the message. `GET` of `wss://` is the handshake.
+    Questions that are none raise ValueError.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -68,36 +71,48 @@ class PolicyCheck:
 
         return cls(load(text))
 
-    def ask(self, method: str, url: str, *, binary: str, ancestors: Sequence[str] = ()) -> Answer:
+    def ask(self, method: str, url: str, *, binary: str, ancestors: Sequence[str] = (), body: object = None) -> Answer:
         """The answer with everything there is to know about it."""
         from pyopenshell.policy.question import ask, question
 
-        return ask(self.engine, question(method, url, binary, ancestors))
+        text = body if body is None or isinstance(body, str) else json.dumps(body)
+        return ask(self.engine, question(method, url, binary, ancestors, text))
 
     def _said(self, answer: Answer, *, holds: bool) -> Verdict:
         self.last = Verdict(answer, holds=holds)
         return self.last
 
-    def allows(self, method: str, url: str, *, binary: str, ancestors: Sequence[str] = ()) -> Verdict:
+    def allows(
+        self, method: str, url: str, *, binary: str, ancestors: Sequence[str] = (), body: object = None
+    ) -> Verdict:
         """Do the rules allow it? Not in audit mode, where what the rules refuse is forwarded."""
-        answer = self.ask(method, url, binary=binary, ancestors=ancestors)
+        answer = self.ask(method, url, binary=binary, ancestors=ancestors, body=body)
         return self._said(answer, holds=answer.allows)
 
     def denies(
-        self, method: str, url: str, *, binary: str, ancestors: Sequence[str] = (), because: str = ""
+        self,
+        method: str,
+        url: str,
+        *,
+        binary: str,
+        ancestors: Sequence[str] = (),
+        body: object = None,
+        because: str = "",
     ) -> Verdict:
         """Is it refused, and with `because`, is that the condition that failed first (`method_not_allowed`, …)?"""
         from pyopenshell.policy.examples import CONDITIONS
 
         if because and because not in CONDITIONS:
             raise ValueError(f"unknown condition {because!r}; expected one of: {', '.join(CONDITIONS)}")
-        answer = self.ask(method, url, binary=binary, ancestors=ancestors)
+        answer = self.ask(method, url, binary=binary, ancestors=ancestors, body=body)
         condition = answer.explanation.decision.condition.value
         return self._said(answer, holds=answer.denies and because in ("", condition))
 
-    def audits(self, method: str, url: str, *, binary: str, ancestors: Sequence[str] = ()) -> Verdict:
+    def audits(
+        self, method: str, url: str, *, binary: str, ancestors: Sequence[str] = (), body: object = None
+    ) -> Verdict:
         """Is it refused by the rules and forwarded all the same?"""
-        answer = self.ask(method, url, binary=binary, ancestors=ancestors)
+        answer = self.ask(method, url, binary=binary, ancestors=ancestors, body=body)
         return self._said(answer, holds=answer.audits)
 
 

@@ -181,7 +181,7 @@ def _mutate_rule(rng: random.Random, rule: Rule, other: Endpoint) -> Rule:
     index = rng.randrange(len(endpoints))
     old = endpoints[index]
     draw = rng.random()
-    if not old.protocol or draw < 0.2:
+    if old.protocol != other.protocol or not old.protocol or draw < 0.2:
         new = other
     elif draw < 0.45:
         new = dataclasses.replace(old, access="", rules=old.rules + other.rules)

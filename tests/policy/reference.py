@@ -202,8 +202,12 @@ def permits(policy: Policy, point: Point) -> bool:
     if len(protocols) != 1 or not protocols & judges(point):
         return False
     ours = [endpoint for endpoint in selected if endpoint.protocol in protocols]
-    if point.what == TEXT and "websocket" in protocols and any(graphql_rules(e) for e in ours):
-        return False
+    if point.method == "WEBSOCKET_TEXT" and point.what is not None:
+        looked_into = "websocket" in protocols and any(graphql_rules(e) for e in ours)
+        if point.what == TEXT and looked_into:
+            return False
+        if not looked_into:
+            point = dataclasses.replace(point, what=TEXT)
     if isinstance(point.what, Graphql) and point.what.id:
         meanings = {
             (op.operation_type.lower(), op.operation_name, op.fields)
@@ -226,10 +230,8 @@ def judges(point: Point) -> set[str]:
     """The protocols whose endpoints can say something about such a request."""
     if point.what is None:
         return {"rest"}
-    if point.what in (UPGRADE, TEXT):
+    if point.what in (UPGRADE, TEXT) or point.method == "WEBSOCKET_TEXT":
         return {"rest", "websocket"}
-    if point.method == "WEBSOCKET_TEXT":
-        return {"websocket"}
     if isinstance(point.what, Graphql):
         return {"graphql"}
     return {"json-rpc", "mcp"} if isinstance(point.what, Call) else {"mcp"}

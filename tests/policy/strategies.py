@@ -59,7 +59,9 @@ mcp_matches = st.builds(
 _limits = st.sampled_from([1, 65536, 100_000])
 _operations = st.dictionaries(
     _names,
-    st.builds(GraphqlOperation, st.sampled_from(["", "query"]), st.just("Get"), st.sampled_from([(), ("a",)])),
+    st.builds(
+        GraphqlOperation, st.sampled_from(["mutation", "query"]), st.just("Get"), st.sampled_from([("a",), ("a", "b")])
+    ),
     max_size=2,
 ).map(lambda found: tuple(sorted(found.items())))
 

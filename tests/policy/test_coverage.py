@@ -282,3 +282,23 @@ def test_a_rule_of_a_thousand_matchers_is_compared_quickly() -> None:
     started = time.process_time()
     assert gaps([rule], wanted, Mode(heed_denies=False)) == []
     assert time.process_time() - started < 0.5
+
+
+def test_what_another_protocol_takes_over_is_not_covered() -> None:
+    mine = Rule("p", (rest("a.b", L7Match("GET", "/graphql"), L7Match("GET", "/x")),), (CURL,))
+    graphql = dataclasses.replace(rest(), protocol="graphql", path="/graphql", rules=(L7Match(operation_type="*"),))
+    assert covers(Policy(rules=(mine,)), mine)
+    assert not covers(Policy(rules=(mine, Rule("q", (graphql,), (CURL,)))), mine)
+    other = Rule("o", (rest("a.b", L7Match("GET", "/x")),), (CURL,))
+    assert covers(Policy(rules=(other, Rule("q", (graphql,), (CURL,)))), other)
+
+
+def test_a_deny_that_may_hit_what_is_carried_is_heeded() -> None:
+    def calls(*allow: L7Match, deny: tuple[L7Match, ...] = ()) -> Rule:
+        return Rule("p", (dataclasses.replace(rest("a.b", *allow), protocol="mcp", deny_rules=deny),), (CURL,))
+
+    want = calls(L7Match("tools/call"))
+    assert covers(Policy(rules=(want,)), want)
+    for deny in (L7Match("tools/*"), L7Match(params=(("name", QueryMatcher(("x",))),))):
+        loaded = calls(L7Match("tools/call"), deny=(deny,))
+        assert not covers(Policy(rules=(loaded,)), want)

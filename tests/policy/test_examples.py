@@ -73,3 +73,50 @@ def test_mistakes_have_a_place(text: str, problem: str) -> None:
     with pytest.raises(PolicyError) as caught:
         load_examples(text, "t")
     assert problem in str(caught.value)
+
+
+SORTS = """\
+version: 1
+network_policies:
+  sorts:
+    binaries: [{path: /usr/bin/curl}]
+    endpoints:
+      - {host: g.test, port: 443, protocol: graphql, access: read-only}
+      - host: m.test
+        port: 443
+        protocol: mcp
+        rules: [{allow: {method: initialize}}, {allow: {tool: "get_*"}}]
+      - host: w.test
+        port: 443
+        protocol: websocket
+        rules:
+          - allow: {method: GET, path: /ws}
+          - allow: {operation_type: subscription, fields: [events]}
+"""
+SORTS_SUITE = """\
+tests:
+  - as: /usr/bin/curl
+    allow:
+      - {request: POST https://g.test/, body: {query: "{ a }"}}
+      - {request: POST https://m.test/, body: {jsonrpc: "2.0", id: 1, method: tools/call, params: {name: get_x}}}
+      - GET https://m.test/
+      - GET wss://w.test/ws
+      - request: WEBSOCKET_TEXT wss://w.test/ws
+        body: '{"type": "subscribe", "id": "1", "payload": {"query": "subscription { events }"}}'
+    deny:
+      - {request: POST https://g.test/, body: {query: "mutation { a }"}, because: operation_not_allowed}
+      - {request: POST https://g.test/, body: {query: [a]}, because: invalid_request_content}
+      - {request: POST https://g.test/, because: protocol_not_supported}
+      - request: POST https://m.test/
+        body: '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "del", "name": "get_x"}}'
+        because: invalid_request_content
+      - {request: WEBSOCKET_TEXT wss://w.test/ws, body: hello, because: invalid_request_content}
+      - {request: GET https://w.test/ws, because: protocol_not_supported}
+"""
+
+
+def test_examples_of_what_requests_carry() -> None:
+    results = run(compile(load(SORTS)), load_examples(SORTS_SUITE))
+    assert [result.complaint for result in results] == [""] * 11
+    for result in results:
+        assert result.answer.word in str(result.answer) or result.passed

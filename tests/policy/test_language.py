@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 from collections.abc import Callable, Iterator
@@ -98,6 +99,25 @@ def _query_deny(text: str, query: str) -> bool:
     return found
 
 
+def _carried(endpoint: Endpoint, body: str) -> bool:
+    engine = compile(Policy(rules=(Rule("r", (endpoint,), ("/b",)),)))
+    cell = engine.connect(Connection("x.test", 443, "/b"))
+    return cell.decide_content("POST", "/", "application/json", body.encode()).allowed
+
+
+def _graphql(text: str, document: str) -> bool:
+    kind, name, *fields = text.split()
+    match = L7Match(operation_type=kind, operation_name=name, fields=tuple(fields))
+    endpoint = Endpoint("x.test", (443,), protocol="graphql", rules=(match,))
+    return _carried(endpoint, json.dumps({"query": document}))
+
+
+def _call(text: str, body: str) -> bool:
+    first, _, tool = text.partition(" ")
+    match = L7Match(params=(("name", QueryMatcher((tool,))),)) if tool else L7Match(first)
+    return _carried(Endpoint("x.test", (443,), protocol="mcp", rules=(match,)), body)
+
+
 RELATIONS: dict[str, Callable[[str, str], bool]] = {
     "host-pattern": lambda pattern, host: host_matches(host_pattern(pattern), host),
     "path-pattern": _path,
@@ -105,6 +125,8 @@ RELATIONS: dict[str, Callable[[str, str], bool]] = {
     "deny": _deny,
     "query": _query,
     "query-deny": _query_deny,
+    "graphql": _graphql,
+    "call": _call,
 }
 
 

@@ -267,3 +267,15 @@ def test_hostile_text_is_escaped_and_bounded_in_messages() -> None:
     for text in problems(dataclasses.replace(RAW, host=hostile), key=hostile):
         assert text.isprintable()
         assert len(text) < 600
+
+
+def test_what_can_never_be_judged_is_refused() -> None:
+    mcp = Endpoint("a.b", (443,), protocol="mcp", rules=(L7Match("x", params=(("path", QueryMatcher(("*",))),)),))
+    assert "'path' is not a parameter that can be judged" in one(mcp)
+    graphql = Endpoint("a.b", (443,), protocol="graphql", access="full", persisted_queries="allow_registered")
+    bare = (("id", GraphqlOperation("query", "Get")),)
+    assert "needs its operation_type and its root fields" in one(
+        dataclasses.replace(graphql, graphql_persisted_queries=bare)
+    )
+    whole = (("id", GraphqlOperation("query", "Get", ("a",))),)
+    assert problems(dataclasses.replace(graphql, graphql_persisted_queries=whole)) == []

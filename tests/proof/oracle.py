@@ -7,10 +7,17 @@ from collections.abc import Iterator
 
 from pyopenshell.policy.model import Endpoint, Policy
 from tests.policy.reference import (
+    SESSION,
+    TEXT,
+    UPGRADE,
+    Call,
+    Graphql,
     Point,
+    What,
     binary_matches,
     deny_path_matches,
     host_matches,
+    judges,
     path_regex,
     permits,
     scope,
@@ -22,6 +29,30 @@ PORTS = (80, 443)
 METHODS = ("GET", "HEAD", "PUT", "BREW")
 SEGMENTS = ("a", "b", "ab", "aq", "qb", "qaq", "q", "A", "B")
 VALUES = ("x", "y", "xq", "qy", "xy", "q")
+
+NAMES = ("", "Go", "x")
+FIELDS = (("a",), ("b",), ("ab",), ("qb",), ("q",), ("a", "b"), ("a", "qb"), ("q", "b"))
+TOOLS = ("t", "t_x", "u", "t/u", "t/x", "q", "q/q")
+VERSIONS = ("", "1", "2", "3")
+
+
+def carried() -> list[tuple[str, What]]:
+    """(method, what) of everything requests can carry here."""
+    out: list[tuple[str, What]] = [("GET", UPGRADE), ("WEBSOCKET_TEXT", TEXT)]
+    out += [("GET", SESSION), ("DELETE", SESSION), ("WEBSOCKET_TEXT", SESSION)]
+    operations = [
+        Graphql(kind, name, fields)
+        for kind in ("query", "mutation", "subscription")
+        for name in NAMES
+        for fields in FIELDS
+    ]
+    operations += [Graphql(id=name) for name in "ijk"]
+    out += [(method, what) for method in ("POST", "WEBSOCKET_TEXT") for what in operations]
+    calls = [Call("tools/call", (("name", tool), *uri)) for tool in TOOLS for uri in ((), (("uri", "f:q"),))]
+    calls += [Call("initialize", (("protocolVersion", v),) if v else ()) for v in VERSIONS]
+    calls += [Call(m, p) for m in ("x", "y", "tools/q", "qq") for p in ((), (("name", "t"), ("uri", "f:q")))]
+    return [*out, *(("POST", call) for call in calls)]
+
 
 Query = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -56,6 +87,7 @@ class Universe:
     def __init__(self, depth: int = 3, *, slash: bool = False) -> None:
         self.paths = paths(depth, slash=slash)
         self.queries = queries()
+        self.carried = carried()
         pairs = [tuple(c[0] for c in pair) for pair in itertools.combinations(CHAINS, 2)]
         self.chains: list[tuple[str, ...]] = [*CHAINS, *pairs]
 
@@ -87,6 +119,14 @@ class Universe:
                 for method in METHODS:
                     for query in self.queries if asks else [()]:
                         yield Point(chain, host, port, method, path, query)
+                if all(e.protocol == "rest" for e in endpoints if e.protocol):
+                    continue
+                protocols = {e.protocol for e in endpoints}
+                for method, what in self.carried:
+                    if not protocols & judges(Point(chain, host, port, method, path, (), what)):
+                        continue
+                    for query in self.queries[::60] if asks else [()]:
+                        yield Point(chain, host, port, method, path, query, what)
 
     def newly_permitted(self, after: Policy, before: Policy) -> Point | None:
         """A request that `after` permits and `before` does not, None when the universe has none."""

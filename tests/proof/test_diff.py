@@ -10,27 +10,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pyopenshell.policy import operations
 from pyopenshell.policy.engine import Engine, compile
 from pyopenshell.policy.globs import FRESH, path_pattern
 from pyopenshell.policy.model import Policy
+from pyopenshell.policy.operations import GraphqlRequest, RpcCall
 from pyopenshell.policy.tries import Trie, closure
 from pyopenshell.proof import diff as diff_module
 from pyopenshell.proof.diff import Diff
+from pyopenshell.proof.requests import Request
 from pyopenshell.proof.words import State, overlaps, walk
 from pyopenshell.proof.work import Work
 from tests.deep import balanced, campaign
 from tests.policy.generate import Style, mutate, small
-from tests.policy.reference import Point, path_regex, permits
+from tests.policy.reference import SESSION, TEXT, UPGRADE, Call, Graphql, Point, What, path_regex, permits
 from tests.policy.test_globs import path, pattern
 from tests.proof.oracle import Universe
 
 STYLES = {"plain": Style(), "classes": Style(classes=0.3), "extras": Style(classes=0.15, extras=True)}
+STYLES["sorts"] = Style(scoped=0.45, raw=0.05, query=0.1, sorts=0.75)
+STYLES["sorts and extras"] = Style(classes=0.15, scoped=0.3, sorts=0.5, extras=True)
 SET = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @functools.cache
 def universe(name: str) -> Universe:
-    return Universe(3, slash=name == "extras")
+    return Universe(2 if "sorts" in name else 3, slash="extras" in name)
 
 
 def pair(seed: int, name: str) -> tuple[Policy, Policy]:
@@ -38,6 +43,21 @@ def pair(seed: int, name: str) -> tuple[Policy, Policy]:
     policy = small(rng, rng.choice([1, 2, 3]), STYLES[name])
     other = mutate(rng, policy, STYLES[name]) if rng.random() < 0.7 else small(rng, 2, STYLES[name])
     return policy, other
+
+
+def as_point(request: Request) -> Point:
+    method: str | None = request.method or None
+    what: What = None
+    operation = request.operation
+    query = tuple(pair for pair in request.query if not pair[0].startswith(operations.KEY))
+    if " " in request.method:
+        method = operations.carrier(request.method)
+        what = {operations.UPGRADE: UPGRADE, operations.MESSAGE: TEXT}.get(request.method, SESSION)
+    if isinstance(operation, GraphqlRequest):
+        what = Graphql(operation.operation_type, operation.operation_name, operation.fields, operation.id)
+    if isinstance(operation, RpcCall):
+        what = Call(operation.method, operation.params)
+    return Point(request.chain, request.host, request.port, method, request.path, query, what)
 
 
 def contained(after: Engine, before: Engine) -> bool:
@@ -54,7 +74,7 @@ def agrees(seed: int, name: str) -> bool:
         return True
     assert found[0].verified
     request = found[0].witness
-    point = Point(request.chain, request.host, request.port, request.method or None, request.path, request.query)
+    point = as_point(request)
     assert permits(after, point)
     assert not permits(before, point)
     return False

@@ -35,6 +35,9 @@ def asked_options(function: C) -> C:
     function = click.option(
         "--ancestor", "ancestors", multiple=True, metavar="PATH", help="A program above it, nearest first; repeatable."
     )(function)
+    function = click.option(
+        "--body", default=None, metavar="TEXT", help="What the request carries: JSON, or the text of a WEBSOCKET_TEXT."
+    )(function)
     return click.option("--as", "binary", default="", metavar="BINARY", help="The program that asks.")(function)
 
 
@@ -109,16 +112,22 @@ def _row(found: Problem, severity: str) -> dict[str, object]:
 @click.option("--tests", "suites", multiple=True, metavar="FILE", help="Examples to run; repeatable.")
 @output_option
 def test(
-    file: str, binary: str, ancestors: Sequence[str], question: Sequence[str], suites: Sequence[str], output: str
+    file: str,
+    binary: str,
+    ancestors: Sequence[str],
+    body: str | None,
+    question: Sequence[str],
+    suites: Sequence[str],
+    output: str,
 ) -> None:
     if bool(question) == bool(suites):
         raise click.UsageError("Give either METHOD URL with --as, or --tests FILE.")
     if suites:
-        if binary or ancestors:
-            raise click.UsageError("--as and --ancestor belong to METHOD URL; a tests file has its own.")
+        if binary or ancestors or body is not None:
+            raise click.UsageError("--as, --ancestor and --body belong to METHOD URL; a tests file has its own.")
         _run_suites(file, suites, output)
         return
-    answer = _answer(file, binary, ancestors, question)
+    answer = _answer(file, binary, ancestors, question, body)
     if output != "table":
         emit(_answer_data(answer), output)
     else:
@@ -143,8 +152,10 @@ def test(
 @click.argument("file")
 @asked_options
 @output_option
-def explain(file: str, binary: str, ancestors: Sequence[str], question: Sequence[str], output: str) -> None:
-    answer = _answer(file, binary, ancestors, question)
+def explain(
+    file: str, binary: str, ancestors: Sequence[str], body: str | None, question: Sequence[str], output: str
+) -> None:
+    answer = _answer(file, binary, ancestors, question, body)
     if output != "table":
         ladder = [dataclasses.asdict(rung) for rung in answer.explanation.rungs]
         emit(_answer_data(answer) | {"ladder": ladder}, output)
@@ -160,7 +171,7 @@ def explain(file: str, binary: str, ancestors: Sequence[str], question: Sequence
         say(f"  = {visible(answer.verdict, 1000)}")
 
 
-def _answer(file: str, binary: str, ancestors: Sequence[str], words: Sequence[str]) -> Answer:
+def _answer(file: str, binary: str, ancestors: Sequence[str], words: Sequence[str], body: str | None) -> Answer:
     from pyopenshell import policy as language
     from pyopenshell.policy.question import ask
     from pyopenshell.policy.question import question as read_question
@@ -171,7 +182,7 @@ def _answer(file: str, binary: str, ancestors: Sequence[str], words: Sequence[st
         raise click.UsageError("Missing option '--as', the program that asks.")
     policy = check_policy(read_text(file), file)
     try:
-        asked = read_question(words[0], words[1], binary, ancestors)
+        asked = read_question(words[0], words[1], binary, ancestors, body)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     return ask(language.compile(policy), asked)

@@ -68,6 +68,8 @@ VALUE_CODES: dict[str, str] = {
     "operation_type_invalid": "Not query, mutation, subscription or `*`.",
     "tool_twice": "`tool` and `params.name` both written.",
     "tool_invalid": "A tool name that strict names exclude.",
+    "param_unknown": "`params` with a parameter that rules cannot judge.",
+    "persisted_incomplete": "A persisted query without its operation_type or its root fields.",
     "provider_missing": "`credential_binding` without `provider`.",
     "signing_service_missing": "`credential_signing` without `signing_service`.",
     "signing_and_rewrite": "Signing and rewriting the body exclude each other.",

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 
 from pyopenshell.policy import globs, hosts
 from pyopenshell.policy.globs import ANY, ANYE, DS, LF, Glob, L, Token
-from pyopenshell.policy.grants import ACCESS, EVERYWHERE
+from pyopenshell.policy.grants import ACCESS, EVERYWHERE, specificity
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, QueryMatcher, Rule
 
 
@@ -141,10 +142,32 @@ def _deny_gap(
         for e in _possible(loaded, endpoint, port, binary):
             if not e.inspected or not path_overlaps(_scope(e), _scope(endpoint)):
                 continue
+            if e.protocol != endpoint.protocol and not _same_rule(rule, e) and _takes_over(e, endpoint):
+                return f"an endpoint of protocol {e.protocol} takes over requests"
             for deny in e.deny_rules:
                 if not _is_own(rule, deny, e, port) and any(_may_hit(e, deny, a) for a in allows_of(endpoint)):
                     return f"denied: {_words(deny)}"
     return ""
+
+
+def _same_rule(rule: Rule, endpoint: Endpoint) -> bool:
+    return endpoint in rule.endpoints
+
+
+def _takes_over(other: Endpoint, endpoint: Endpoint) -> bool:
+    """May `other` decide, in another protocol, about requests that `endpoint` allows?"""
+    scopes = [path_pattern_text(_scope(e)) for e in (other, endpoint)]
+    if specificity(scopes[0]) < specificity(scopes[1]):
+        return False
+    return any(path_overlaps(_scope(other), allow.path or _scope(endpoint)) for allow in allows_of(endpoint))
+
+
+def path_pattern_text(pattern: str) -> str:
+    """The canonical spelling; a malformed one stays as it is and matches nothing."""
+    try:
+        return globs.path_pattern(pattern)[0]
+    except ValueError:
+        return pattern
 
 
 def _possible(loaded: Sequence[Rule], endpoint: Endpoint, port: int, binary: str) -> Iterable[Endpoint]:
@@ -332,9 +355,15 @@ def _queries_cover(wide: tuple[tuple[str, QueryMatcher], ...], narrow: tuple[tup
 def match_overlaps(one: L7Match, other: L7Match) -> bool:
     """May some request be matched by both? True when in doubt."""
     methods = _method_covers(one.method, other.method) or _method_covers(other.method, one.method)
+    # Names of calls are globs, and rules about operations have no method: they may meet whatever carries them.
+    methods = methods or any(not m.method or _WILD(m.method) for m in (one, other))
     both_written = bool(one.path) and bool(other.path)
-    kinds = "*" in (one.operation_type, other.operation_type) or one.operation_type == other.operation_type
+    types = (one.operation_type.lower(), other.operation_type.lower())
+    kinds = "*" in types or "" in types or types[0] == types[1]
     return methods and kinds and (not both_written or path_overlaps(one.path, other.path))
+
+
+_WILD = re.compile(r"[*?\[]").search
 
 
 def _pattern_contains(wide: tuple[Token, ...], narrow: tuple[Token, ...]) -> bool:

@@ -175,7 +175,7 @@ class EngineCell:
         asked = self._asked(operations.TEXT, target)
         if isinstance(message, bytes) or not isinstance(asked, _Asked):
             return self._decide_token(operations.MESSAGE, target)
-        if not any(i.graphql for i in self._outcome_of(asked, operations.MESSAGE).judgement.selected or ()):
+        if not self._outcome_of(asked, operations.MESSAGE).judgement.graphql:
             return self._decide_token(operations.MESSAGE, target)
         try:
             found = content.read_message(message)
@@ -193,6 +193,8 @@ class EngineCell:
     def _decide_operation(self, asked: _Asked, operation: Operation) -> Decision:
         token = f"{asked.token} {operation.sort}"
         outcome = self._outcome_of(asked, token)
+        if asked.token == operations.TEXT and not outcome.judgement.graphql and not outcome.judgement.foreign:
+            return self._settle(outcome, dataclasses.replace(asked, token=operations.MESSAGE))
         if isinstance(operation, GraphqlRequest) and operation.id:
             known = self._registered(outcome.judgement, operation)
             if known is None:
@@ -335,9 +337,17 @@ class Engine:
         cell = self.connect(connection)
         return cell.decide(method, target) if method else cell.decision
 
-    def explain(self, connection: Connection, method: str = "", target: str = "") -> Explanation:
-        """`decide` with the whole ladder of conditions, for people. Costs far more than `decide`."""
-        return explained(self, connection, method, target)
+    def explain(
+        self,
+        connection: Connection,
+        method: str = "",
+        target: str = "",
+        *,
+        body: str | None = None,
+        upgrade: bool = False,
+    ) -> Explanation:
+        """The decision with the whole ladder of conditions, for people (`ladder.explain`). Costs far more."""
+        return explained(self, connection, method, target, body=body, upgrade=upgrade)
 
 
 def compile(policy: Policy, reuse: Engine | None = None) -> Engine:

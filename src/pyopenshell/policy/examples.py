@@ -13,11 +13,11 @@ from pyopenshell.policy.engine import Engine
 from pyopenshell.policy.nodes import ListNode, MapNode, Node, ScalarNode, parse_yaml
 from pyopenshell.policy.problems import PolicyError, Problem, did_you_mean, shown
 from pyopenshell.policy.question import Answer, Question, ask, question
-from pyopenshell.policy.schema import Cursor, take
+from pyopenshell.policy.schema import Cursor, canonical_json, plain, take
 
 TEST_KEYS = ("name", "as", "ancestors", "allow", "deny", "audit")
 EXPECTATIONS = {"allow": "allowed", "deny": "denied", "audit": "audited"}
-EXAMPLE_KEYS = ("request", "because")
+EXAMPLE_KEYS = ("request", "body", "because")
 CONDITIONS = tuple(condition.value for condition in Condition if condition is not Condition.NONE)
 
 
@@ -95,25 +95,28 @@ def _test(cursor: Cursor) -> Iterator[Example]:
     name = take(fields, "name", Cursor.text, "")
     for key, expected in EXPECTATIONS.items():
         for item in fields[key].items("a list of requests") if key in fields else ():
-            text, because, at = _example(item, expected)
+            text, body, because, at = _example(item, expected)
             method, _, url = text.partition(" ")
             if not text:
                 continue
             try:
-                asked = question(method, url.strip(), binary, ancestors)
+                asked = question(method, url.strip(), binary, ancestors, body)
             except ValueError as error:
                 item.refuse("tests_request", str(error), "write `METHOD https://host/path`", at)
                 continue
             yield Example(name, expected, asked, because, at.line)
 
 
-def _example(cursor: Cursor, expected: str) -> tuple[str, str, Node]:
-    """(request, because, its place) of `METHOD URL` or of `{request: METHOD URL, because: condition}`."""
+def _example(cursor: Cursor, expected: str) -> tuple[str, str | None, str, Node]:
+    """(request, body, because, its place) of `METHOD URL` or of `{request: METHOD URL, body: …, because: condition}`.
+
+    A body that is no text is written as JSON.
+    """
     if not isinstance(cursor.node, MapNode):
         if isinstance(cursor.node, ListNode):
             cursor.refuse("wrong_type", "an example is a text `METHOD URL` or a mapping with request", "remove a dash")
-            return "", "", cursor.node
-        return cursor.text(), "", cursor.node
+            return "", None, "", cursor.node
+        return cursor.text(), None, "", cursor.node
     fields = cursor.fields(EXAMPLE_KEYS)
     if "request" not in fields:
         cursor.refuse("tests_request", "an example needs request", "write `request: METHOD https://host/path`")
@@ -125,7 +128,13 @@ def _example(cursor: Cursor, expected: str) -> tuple[str, str, Node]:
     elif because and expected == "allowed":
         fields["because"].refuse("tests_because", "what is allowed has no condition that failed", "remove because")
     at = fields["request"].node if "request" in fields else cursor.node
-    return take(fields, "request", Cursor.text, ""), because, at if isinstance(at, ScalarNode) else cursor.node
+    at = at if isinstance(at, ScalarNode) else cursor.node
+    return take(fields, "request", Cursor.text, ""), take(fields, "body", _body, None), because, at
+
+
+def _body(cursor: Cursor) -> str:
+    node = cursor.node
+    return node.value if isinstance(node, ScalarNode) and isinstance(node.value, str) else canonical_json(plain(cursor))
 
 
 def run(engine: Engine, examples: tuple[Example, ...]) -> list[Result]:

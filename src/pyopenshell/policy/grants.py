@@ -631,7 +631,7 @@ class Judgement:
     `selected` are the endpoints whose scope holds the path (None: all of them, and all are `rest`), `audit` one that
     forwards everything. `allow` and `deny` are the records that match path and token. `foreign` names the protocols
     that claim the path, () when it is one and it can judge what the token names; otherwise nothing is allowed. `top`
-    are the endpoints that decide about that.
+    are the endpoints that decide about that, and `graphql` says that they look into WebSocket messages.
     """
 
     selected: frozenset[Inspection] | None
@@ -640,6 +640,7 @@ class Judgement:
     deny: tuple[Record, ...]
     foreign: tuple[str, ...] = ()
     top: tuple[Inspection, ...] = ()
+    graphql: bool = False
 
     def verdict(self) -> bool | None:
         """True or False when the rules decide for every query (audit left aside), None when the query matters."""
@@ -658,9 +659,11 @@ def judge(grants: Sequence[Grant], records: Iterable[Record], token: str, *, sla
     denies of all endpoints hold.
     """
     judges = operations.judges(token)
+    message = token.startswith(operations.TEXT + " ")
     foreign: tuple[str, ...] = ()
     if all(grant.simple for grant in grants):
         foreign = () if "rest" in judges else ("rest",)
+        token = operations.MESSAGE if message else token
         allow, deny = _matching(records, token, slash=slash, selected=None)
         return Judgement(None, None, () if foreign else allow, deny, foreign)
     records = list(records)
@@ -670,17 +673,20 @@ def judge(grants: Sequence[Grant], records: Iterable[Record], token: str, *, sla
     highest = max((i.specificity for i in inspections), default=0)
     top = tuple(i for i in inspections if i.specificity == highest)
     protocols = tuple(dict.fromkeys(i.protocol for i in top))
+    graphql = protocols == ("websocket",) and any(i.graphql for i in inspections)
     if len(protocols) != 1 or protocols[0] not in judges:
         foreign = protocols
-    elif token == operations.MESSAGE and any(i.graphql and i.protocol == protocols[0] for i in inspections):
+    elif token == operations.MESSAGE and graphql:
         foreign = (operations.GRAPHQL,)
+    elif message and not graphql:
+        token = operations.MESSAGE  # whatever it says, nobody looks into it here
     allow, deny = _matching(records, token, slash=slash, selected=selected)
     if foreign:
-        return Judgement(selected, None, (), deny, foreign, top)
+        return Judgement(selected, None, (), deny, foreign, top, graphql)
     # Another protocol's rules are about other requests: they may refuse this one, but not allow it.
     allow = tuple(record for record in allow if record.inspection.protocol == protocols[0])
     audit = next((i for i in top if i.audit and (i.slash or not slash)), None)
-    return Judgement(selected, audit, allow, deny, foreign, top)
+    return Judgement(selected, audit, allow, deny, foreign, top, graphql)
 
 
 def _matching(

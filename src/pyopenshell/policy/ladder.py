@@ -9,10 +9,12 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pyopenshell.policy.content import content_limit
 from pyopenshell.policy.decision import Condition, Connection, Decision
 from pyopenshell.policy.explain import bracketed, few, printable
 from pyopenshell.policy.grants import Grant, Judgement, Kind, Record, judge
 from pyopenshell.policy.hosts import canonical_host
+from pyopenshell.policy.operations import MESSAGE, TEXT, UPGRADE, carrier
 from pyopenshell.policy.query import denies, parse_query
 
 if TYPE_CHECKING:
@@ -77,16 +79,40 @@ class Explanation:
         return "\n".join(self.lines())
 
 
-def explain(engine: Engine, connection: Connection, method: str = "", target: str = "") -> Explanation:
-    """Why `engine` decides as it does about a connection and, with a method, about one request on it."""
-    decision = engine.decide(connection, method, target)
+def explain(
+    engine: Engine,
+    connection: Connection,
+    method: str = "",
+    target: str = "",
+    *,
+    body: str | None = None,
+    upgrade: bool = False,
+) -> Explanation:
+    """Why `engine` decides as it does about a connection and, with a method, about one request on it.
+
+    `body` is JSON, or the text of a message when the method is WEBSOCKET_TEXT; `upgrade` makes a GET a handshake.
+    """
     cell = engine.connect(connection)
+    decision = _decided(cell, method, target, body, upgrade=upgrade)
     rungs = list(_connection(engine, connection, cell))
     if cell.decision.allowed:
-        rungs += _requests(cell, method, target, decision)
+        token = UPGRADE if upgrade else MESSAGE if method == TEXT else method
+        rungs += _requests(cell, token, target, decision)
     place = f"{bracketed(printable(connection.host))}:{connection.port}"
     what = f"{printable(method)} {printable(target)} on {place}" if method else f"a connection to {place}"
     return Explanation(decision, f"{what} by {printable(connection.binary) or 'an unknown program'}", tuple(rungs))
+
+
+def _decided(cell: EngineCell, method: str, target: str, body: str | None, *, upgrade: bool) -> Decision:
+    if not method:
+        return cell.decision
+    if upgrade:
+        return cell.decide_upgrade(target)
+    if method == TEXT:
+        return cell.decide_message(target, body or "")
+    if body is None and method.upper() not in ("GET", "DELETE"):
+        return cell.decide(method, target)
+    return cell.decide_content(method, target, "application/json" if body else "", (body or "").encode())
 
 
 def _rung(condition: Condition, text: str, *, passed: bool = True) -> Rung:
@@ -165,7 +191,7 @@ def _requests(cell: EngineCell, method: str, target: str, decision: Decision) ->
         yield _failed(decision)
         return
     yield _rung(Condition.REQUEST_TARGET, f"the path is judged and forwarded as {decision.path}")
-    yield from _judged(cell, method.upper(), target, decision)
+    yield from _judged(cell, method if " " in method else method.upper(), target, decision)
     if decision.audit:
         yield Rung("audit", None, f"rule '{printable(decision.rule)}' says enforcement: audit: forwarded and logged")
 
@@ -183,18 +209,34 @@ def _judged(cell: EngineCell, method: str, target: str, decision: Decision) -> I
         yield _failed(decision)
         return
     yield _rung(Condition.PROTOCOL, ", ".join(cell.protocols))
+    carried = content_limit(judgement.top[0].frame) > 0 if judgement.top else False
+    if carried or failed in (Condition.CONTENT, Condition.OPERATION):
+        if failed is Condition.CONTENT:
+            yield _failed(decision)
+            return
+        yield _rung(Condition.CONTENT, "everything it carries can be read")
     values = parse_query(target.partition("?")[2])
     if failed is Condition.DENY_RULE:
-        fired = few(_named(record) for record in judgement.deny if denies(record.query, values))
+        fired = (
+            decision.nearest.removeprefix("deny ")
+            if carried
+            else few(_named(record) for record in judgement.deny if denies(record.query, values))
+        )
         yield _failed(decision, f"{fired} matches, and denies win")
         return
     count = sum(len(grant.denies) for grant in grants)
     yield _rung(Condition.DENY_RULE, f"none of {count} matches" if count else "none")
+    if carried or failed is Condition.OPERATION:
+        if failed is Condition.OPERATION:
+            yield _failed(decision)
+            return
+        yield _rung(Condition.OPERATION, "each is allowed")
+        return
     selected = judgement.selected
     here = [r for r in records if r.kind is Kind.ALLOW and (selected is None or r.inspection in selected)]
     steps = (
         (Condition.PATH, f"{decision.path} is matched by {few(_named(record) for record in here)}"),
-        (Condition.METHOD, f"{method} is allowed by {few(_named(record) for record in judgement.allow)}"),
+        (Condition.METHOD, f"{carrier(method)} is allowed by {few(_named(record) for record in judgement.allow)}"),
         (Condition.QUERY, "nothing is asked of the query, or it holds"),
     )
     for condition, text in steps:

@@ -12,6 +12,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator
 
+from pyopenshell.policy.content import content_limit
 from pyopenshell.policy.coverage import binary_covers
 from pyopenshell.policy.globs import ANYE, path_pattern
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, Rule
@@ -39,7 +40,7 @@ CODES: dict[str, str] = {
     "not_inspected": "A raw endpoint on a web port: nobody looks into what passes.",
     "uninspected_credentials": "Credentials may travel where nobody looks.",
     "audit_mode": "Requests that the rules refuse are forwarded all the same.",
-    "protocol_unsupported": "This release judges `rest` only: the endpoint denies every request.",
+    "protocol_unsupported": "The proxy reads no bodies yet: it denies every request, whatever the rules.",
     "everything": "Any method on any path: the endpoint is inspected, yet nothing is refused.",
     "writes_everywhere": "A method that changes things is allowed on every path.",
     "trailing_star": "`/a/*` also covers `/a/`, with an empty last segment.",
@@ -51,6 +52,11 @@ CODES: dict[str, str] = {
 }
 """Every code and its one sentence for the reference."""
 
+_WRITES = {
+    "rest": "POST, PUT and PATCH are allowed on every path",
+    "websocket": "messages are allowed on every path",
+    "graphql": "every mutation is allowed",
+}
 READS = ("GET", "HEAD", "OPTIONS")
 WEB_PORTS = (80, 443, 8080, 8443)
 
@@ -148,9 +154,10 @@ def _inspection(endpoint: Endpoint, where: Where) -> Iterator[Problem]:
     if endpoint.enforcement == "audit":
         place = (*where, "enforcement")
         yield _finding("audit_mode", "requests that the rules refuse are forwarded", place, "write `enforce`")
-    if endpoint.inspected and endpoint.protocol != "rest":
+    if content_limit(endpoint):
         place = (*where, "protocol")
-        yield _finding("protocol_unsupported", f"protocol {endpoint.protocol}: every request is denied", place)
+        message = f"protocol {endpoint.protocol}: the proxy does not read bodies yet and denies every request"
+        yield _finding("protocol_unsupported", message, place)
     if endpoint.allow_encoded_slash:
         yield _finding("encoded_slash", "paths with %2F are let through", (*where, "allow_encoded_slash"))
 
@@ -159,7 +166,7 @@ def _breadth(endpoint: Endpoint, where: Where) -> Iterator[Problem]:
     if endpoint.access == "full" and not endpoint.deny_rules:
         yield _finding("everything", "access: full allows every request", (*where, "access"), "write rules")
     elif endpoint.access == "read-write":
-        yield _finding("writes_everywhere", "POST, PUT and PATCH are allowed on every path", (*where, "access"))
+        yield _finding("writes_everywhere", _WRITES.get(endpoint.protocol, ""), (*where, "access"))
     for index, match in enumerate(endpoint.rules):
         place = (*where, "rules", index, "allow")
         if not match.path or path_pattern(match.path)[0] != "/**" or match.query:

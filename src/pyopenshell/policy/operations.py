@@ -44,11 +44,10 @@ MESSAGE = f"{TEXT} websocket"
 
 _HTTP = frozenset({"rest"})
 _SWITCHED = frozenset({"rest", "websocket"})
-_WEBSOCKET = frozenset({"websocket"})
 JUDGES: Mapping[str, frozenset[str]] = {
     UPGRADE: _SWITCHED,
     MESSAGE: _SWITCHED,
-    **dict.fromkeys((f"{TEXT} {GRAPHQL}", f"{TEXT} {PERSISTED}", f"{TEXT} {SESSION}"), _WEBSOCKET),
+    **dict.fromkeys((f"{TEXT} {GRAPHQL}", f"{TEXT} {PERSISTED}", f"{TEXT} {SESSION}"), _SWITCHED),
     **dict.fromkeys((f"POST {GRAPHQL}", f"POST {PERSISTED}"), frozenset({"graphql"})),
     **dict.fromkeys((f"POST {sort}" for sort in CALLS), frozenset({"json-rpc", "mcp"})),
     **dict.fromkeys((f"GET {SESSION}", f"DELETE {SESSION}"), frozenset({"mcp"})),

@@ -15,6 +15,7 @@ from pyopenshell.policy.engine import Engine
 from pyopenshell.policy.explain import bracketed
 from pyopenshell.policy.hosts import canonical_host
 from pyopenshell.policy.ladder import Explanation
+from pyopenshell.policy.operations import TEXT
 from pyopenshell.policy.problems import shown
 
 CONNECT = "CONNECT"
@@ -30,11 +31,16 @@ _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}").fullmatch
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """One request (`method`, `target`), or with `CONNECT` or `RAW` as method one connection."""
+    """One request (`method`, `target`), or with `CONNECT` or `RAW` as method one connection.
+
+    `body` is what it carries; of the method WEBSOCKET_TEXT, the text of the message. `upgrade`: a WebSocket handshake.
+    """
 
     connection: Connection
     method: str
     target: str = ""
+    body: str | None = None
+    upgrade: bool = False
 
     @property
     def whole_connection(self) -> bool:
@@ -42,14 +48,16 @@ class Question:
 
     def __str__(self) -> str:
         place = f"{bracketed(self.connection.host)}:{self.connection.port}"
-        return f"{self.method} {place}{self.target}"
+        asked = f"{self.method} {place}{self.target}" + (" (WebSocket upgrade)" if self.upgrade else "")
+        return asked if self.body is None else f"{asked} {shown(self.body)}"
 
 
-def question(method: str, url: str, binary: str, ancestors: Sequence[str] = ()) -> Question:
+def question(method: str, url: str, binary: str, ancestors: Sequence[str] = (), body: str | None = None) -> Question:
     """Read a question. `url` is `https://host[:port]/path?query`, for `CONNECT` and `RAW` also `host:port`.
 
-    The path is taken as it stands, dots and escapes included: what the engine makes of it is the point of asking.
-    Raises ValueError, in words for people, for anything that is not a question.
+    `GET` of a `wss` or `ws` URL asks for a WebSocket, `WEBSOCKET_TEXT` whether a message (`body`) may be sent on it.
+    The body of any other method is JSON. The path is taken as it stands, dots and escapes included: what the engine
+    makes of it is the point of asking. Raises ValueError, in words for people, for anything that is not a question.
     """
     if not _METHOD(method):
         raise ValueError(f"{shown(method)} is not a method")
@@ -59,14 +67,23 @@ def question(method: str, url: str, binary: str, ancestors: Sequence[str] = ()) 
         if not ancestor.startswith("/"):
             raise ValueError(f"an ancestor must be an absolute path, not {shown(ancestor)}")
     verb = method.upper()
-    host, port, target = _parts(url, bare=verb in (CONNECT, RAW))
+    scheme, host, port, target = _parts(url, bare=verb in (CONNECT, RAW))
+    if body is not None and verb in (CONNECT, RAW):
+        raise ValueError(f"{verb} asks about a connection: it has no body")
+    if scheme in ("ws", "wss") and verb not in ("GET", TEXT, CONNECT, RAW):
+        raise ValueError(f"a WebSocket begins with GET, and its messages are {TEXT}, not {shown(method)}")
+    upgrade = scheme in ("ws", "wss") and verb == "GET"
+    if upgrade and body is not None:
+        raise ValueError(f"a WebSocket handshake has no body; ask for {TEXT}")
     if verb in (CONNECT, RAW) and target not in ("", "/"):
         raise ValueError(f"{verb} asks about a connection: leave out the path in {shown(url)}")
     connection = Connection(host, port, binary, tuple(ancestors))
-    return Question(connection, verb, "") if verb in (CONNECT, RAW) else Question(connection, method, target or "/")
+    if verb in (CONNECT, RAW):
+        return Question(connection, verb, "")
+    return Question(connection, verb if verb == TEXT else method, target or "/", body, upgrade)
 
 
-def _parts(url: str, *, bare: bool) -> tuple[str, int, str]:
+def _parts(url: str, *, bare: bool) -> tuple[str, str, int, str]:
     match = _URL(url)
     if match is None and not bare:
         raise ValueError(f"expected a URL such as https://api.github.com/repos, got {shown(url)}")
@@ -87,7 +104,7 @@ def _parts(url: str, *, bare: bool) -> tuple[str, int, str]:
     host = place.group(1)
     with contextlib.suppress(ValueError):  # the engine says why it is no host
         host = canonical_host(host)
-    return host, port, "/" + rest if rest.startswith("?") else rest
+    return scheme, host, port, "/" + rest if rest.startswith("?") else rest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,6 +160,5 @@ class Answer:
 def ask(engine: Engine, asked: Question) -> Answer:
     """The engine's answer with its whole ladder."""
     method, target = ("", "") if asked.whole_connection else (asked.method, asked.target)
-    return Answer(
-        asked, engine.explain(asked.connection, method, target), inspected=engine.connect(asked.connection).inspected
-    )
+    explanation = engine.explain(asked.connection, method, target, body=asked.body, upgrade=asked.upgrade)
+    return Answer(asked, explanation, inspected=engine.connect(asked.connection).inspected)

@@ -42,7 +42,7 @@ def _call(node: Node, *, mcp: bool) -> RpcCall:
     seen = _seen(params, mcp=mcp) if isinstance(params, MapNode) else {}
     if mcp and isinstance(params, ListNode):
         raise ContentError("params of an MCP call must be an object")
-    if mcp and method == "tools/call" and not seen.get("name"):
+    if method == "tools/call" and not seen.get("name"):
         raise ContentError("tools/call needs the name of a tool")
     if method == "tools/call" and len(seen.get("name", "")) > MAX_TOOL:
         raise ContentError(f"the name of a tool has at most {MAX_TOOL} characters")

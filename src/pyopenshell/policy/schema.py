@@ -427,15 +427,16 @@ def _middleware(cursor: Cursor, key: str) -> Middleware:
 
 def _config(cursor: Cursor) -> str:
     cursor.entries()
-    return canonical_json(_plain(cursor))
+    return canonical_json(plain(cursor))
 
 
-def _plain(cursor: Cursor) -> object:
+def plain(cursor: Cursor) -> object:
+    """Any value as Python's json knows it."""
     node = cursor.node
     if isinstance(node, MapNode):
-        return {key: _plain(entry) for key, entry in cursor.entries().items()}
+        return {key: plain(entry) for key, entry in cursor.entries().items()}
     if isinstance(node, ListNode):
-        return [_plain(item) for item in cursor.items()]
+        return [plain(item) for item in cursor.items()]
     assert isinstance(node, ScalarNode)
     value = node.value
     if isinstance(value, int | float) and not abs(value) <= SAFE_INTEGER:

@@ -24,6 +24,7 @@ from pyopenshell.policy.model import (
     QueryMatcher,
     Rule,
 )
+from pyopenshell.policy.operations import PARAMS
 from pyopenshell.policy.problems import Problem, Where, did_you_mean, problem, shown
 from pyopenshell.policy.schema import ACCESS, ENFORCEMENT, HTTP_METHODS, PATH_CASES, PROTOCOLS
 
@@ -389,6 +390,11 @@ def _raw(endpoint: Endpoint, where: Where) -> Iterator[Problem]:
 
 def _inspected(endpoint: Endpoint, where: Where) -> Iterator[Problem]:
     protocol = endpoint.protocol
+    for name, known in endpoint.graphql_persisted_queries if protocol in ("graphql", "websocket") else ():
+        place: Where = (*where, "graphql_persisted_queries", name)
+        if known.operation_type.lower() not in OPERATION_TYPES[:-1] or not known.fields:
+            message = f"persisted query {shown(name)} needs its operation_type and its root fields"
+            yield problem("persisted_incomplete", message, "write what the server has registered", place)
     if endpoint.tls == "skip":
         yield problem(
             "skip_inspected",
@@ -493,6 +499,12 @@ def _globs(match: L7Match, endpoint: Endpoint, where: Where) -> Iterator[Problem
                 if reason:
                     message = f"invalid glob {shown(glob)} for {name} {shown(key)}: {reason}"
                     yield problem("glob_invalid", message, where=(*where, name, key))
+    for key, _ in match.params if endpoint.protocol == "mcp" else ():
+        if key not in PARAMS:
+            fix = f"parameters that rules can match: {', '.join(PARAMS)}"
+            yield problem(
+                "param_unknown", f"{shown(key)} is not a parameter that can be judged", fix, (*where, "params")
+            )
     for name, texts in (("operation_name", (match.operation_name,)), ("fields", match.fields)):
         for text in texts:
             reason = patterns.value_problem(text)

@@ -160,7 +160,7 @@ ENDPOINT = Section(
             "whether audit mode applies. Needs a protocol that is inspected.",
             {"type": "string", "pattern": "^(/|\\*\\*$|$)"}),
         Key("protocol", "Left out, bytes pass uninspected. `tcp` says so explicitly, for names only. `rest` judges "
-            "HTTP requests. The others are validated; this release denies what it cannot judge.",
+            "HTTP requests, `websocket` handshakes and messages, `graphql`, `json-rpc` and `mcp` what bodies carry.",
             {"enum": ["", *PROTOCOLS]}),
         Key("tls", "`skip` never terminates TLS. `terminate` and `passthrough` are accepted and mean nothing.",
             {"enum": ["", *TLS]}),
@@ -200,8 +200,8 @@ MATCH = Section(
     "match",
     "What a request must be like. Everything written must hold. Keys of another protocol are refused.",
     (
-        Key("method", "rest, websocket: an HTTP method, `*` for any; GET also covers HEAD. json-rpc, mcp: the method "
-            "name.", TEXT),
+        Key("method", "rest, websocket: an HTTP method, `*` for any; GET also covers HEAD; WEBSOCKET_TEXT is a "
+            "message. json-rpc, mcp: a glob over the name of the method.", TEXT),
         Key("path", "rest, websocket: a path glob, `**` for every path. Required.",
             {"type": "string", "pattern": "^(/|\\*\\*$)"}),
         Key("query", "rest, websocket: globs by key of the query string.", MATCHERS),
@@ -211,7 +211,7 @@ MATCH = Section(
         Key("fields", "graphql, websocket: globs over root fields; an allow needs all fields matched, a deny one.",
             listing(TEXT)),
         Key("tool", "mcp: a glob over the tool's name; short for `params: {name: …}`.", ref("matcher"), "params"),
-        Key("params", "mcp: globs by parameter.", MATCHERS),
+        Key("params", "mcp: globs by parameter: `name`, `uri`, `level`.", MATCHERS),
     ),
     model.L7Match,
 )  # fmt: skip

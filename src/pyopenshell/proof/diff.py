@@ -15,12 +15,14 @@ from pyopenshell.policy.engine import Engine
 from pyopenshell.policy.globs import FRESH, path_pattern
 from pyopenshell.policy.grants import EVERYWHERE, Grant, Inspection, Record, judge
 from pyopenshell.policy.index import GrantIndex
+from pyopenshell.policy.operations import TEXT
 from pyopenshell.policy.query import Conditions
 from pyopenshell.policy.tries import Trie, closure
 from pyopenshell.proof.atoms import ENCODED_SLASH
 from pyopenshell.proof.queries import Query, solve
 from pyopenshell.proof.representatives import HostOverlap, Representatives
 from pyopenshell.proof.requests import Request, confirm
+from pyopenshell.proof.sorts import ID, audited, covers, meaning, persisted, remaining, tokens_of
 from pyopenshell.proof.words import State, Tokens, Union, lookup_steps, overlaps
 from pyopenshell.proof.work import Shared, Work
 
@@ -46,6 +48,8 @@ class Cube:
     record: Record | None = None
     inspection: Inspection | None = None
     binaries: tuple[str, ...] = ()
+    carried: str = ""
+    """The id of the persisted query that a left cube is about."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -59,11 +63,19 @@ class Finding:
 
 
 def meet_methods(methods: Sequence[str], fresh: str) -> str | None:
-    """A method that all of these cover, matching as few others as possible; None when there is none."""
+    """A method that all of these cover, matching as few others as possible; None when there is none.
+
+    Tokens of what requests carry (`policy.operations`) stand for themselves.
+    """
+    concrete = next((method for method in methods if " " in method), None)
+    if concrete is not None:
+        return concrete if all(covers(method, concrete) for method in methods) else None
     current: set[str] | None = None
     for method in methods:
         if method == "*":
             continue
+        if method.islower():  # rules about operations say nothing about plain requests
+            return None
         covered = {"GET", "HEAD"} if method == "GET" else {method}
         current = covered if current is None else current & covered
     if current is None:
@@ -72,6 +84,12 @@ def meet_methods(methods: Sequence[str], fresh: str) -> str | None:
         return None
     # HEAD is covered by more patterns (GET and HEAD rules) than GET is: prefer the point that matches less.
     return "GET" if "GET" in current else min(current)
+
+
+def _contracts(grant: Grant | None) -> frozenset[object]:
+    """What a grant says about which protocol decides, and about persisted queries."""
+    inspections = grant.inspections if grant is not None else ()
+    return frozenset((i.contract, tuple(i.registered.items())) for i in inspections)
 
 
 _EVERY_PATH: Tokens = path_pattern(EVERYWHERE)[1]
@@ -88,7 +106,9 @@ class _Point:
 
     __slots__ = ("allow", "deny", "reason", "verdict")
 
-    def __init__(self, grants: Sequence[Grant], records: Sequence[Record], method: str, *, slash: bool) -> None:
+    def __init__(
+        self, grants: Sequence[Grant], records: Sequence[Record], method: str, carried: str, *, slash: bool
+    ) -> None:
         self.verdict: _Verdict = False
         self.reason: _Reason | None = None
         self.allow: list[Conditions] = []
@@ -98,6 +118,10 @@ class _Point:
             self.verdict, self.reason = bool(grants), "raw"
             return
         judgement = judge(inspected, records, method, slash=slash)
+        looked_into = bool(carried) and (judgement.graphql or not method.startswith(TEXT))
+        values = meaning(judgement, carried) if looked_into else None
+        if looked_into and values is None:
+            return
         if judgement.audit is not None:
             self.verdict, self.reason = True, judgement.audit
             return
@@ -105,6 +129,9 @@ class _Point:
         if self.verdict is None:
             self.allow = [record.query for record in judgement.allow]
             self.deny = [record.query for record in judgement.deny]
+            if values is not None:
+                self.allow = remaining(self.allow, values, deny=False)
+                self.deny = remaining(self.deny, values, deny=True)
 
     def alternatives(self) -> tuple[list[Conditions], list[Conditions]]:
         """(allow, deny) conditions that stand for the verdict in a query question."""
@@ -135,6 +162,8 @@ class Diff:
         self._lost_denies: dict[int, list[Record]] = {}
         self._shadows_common = True
         self._compared = False
+        self._redistributed: set[int] | None = None
+        self._graphql = any(i.graphql for grant in self.a.grants.values() for i in grant.inspections)
 
     def grants_at(self, index: GrantIndex, chain: tuple[str, ...], host: str, port: int) -> _Grants:
         """`index.at`, counted once."""
@@ -175,6 +204,8 @@ class Diff:
 
     def _still_denied(self, grant: Grant, record: Record) -> bool:
         """Is the deny contained in the denies of `after`, for everybody it applies to?"""
+        if record.sorts is not None:
+            return False  # whatever it is about: looking again costs less than being wrong
         method = FRESH if record.methods is None else record.methods[0]
         for binary, _ in self.groups(grant):
             for name, host in itertools.product(self.reps.binaries((binary,)), self.reps.hosts((grant.host,))):
@@ -218,7 +249,7 @@ class Diff:
                 else:
                     yield Finding(first, Request(chain, host, first.port), cubes[1:])
                 continue
-            for path, query, reason in self._points(a, b, method, patterns):
+            for path, query, reason in self._points(a, b, method, patterns, first.carried):
                 if reason is not None:
                     reasons[reason] = None
                 elif query is not None:
@@ -228,31 +259,34 @@ class Diff:
                 if refiner not in cubes:
                     yield from self.check((*cubes, refiner), depth + 1)
 
-    def _points(self, a: _Grants, b: _Grants, method: str, patterns: tuple[Tokens, ...]) -> Shared[_Step]:
+    def _points(self, a: _Grants, b: _Grants, method: str, patterns: tuple[Tokens, ...], carried: str) -> Shared[_Step]:
         """What the generic words come to. Cubes that meet the same grants with the same patterns share the answer."""
-        key = ("points", a, b, method, patterns)
+        key = ("points", a, b, method, patterns, carried)
         found = self.work.memo.get(key)
         self.work.spend()
         if found is None:
-            found = self.work.memo[key] = Shared(lambda: self._judged(a, b, method, patterns))
+            found = self.work.memo[key] = Shared(lambda: self._judged(a, b, method, patterns, carried))
         return cast(Shared[_Step], found)
 
-    def _judged(self, a: _Grants, b: _Grants, method: str, patterns: tuple[Tokens, ...]) -> Iterator[_Step]:
+    def _judged(
+        self, a: _Grants, b: _Grants, method: str, patterns: tuple[Tokens, ...], carried: str
+    ) -> Iterator[_Step]:
         count = sum(grant.inspection_count for grant in (*a, *b))
         for word, state in self._words(a, b, patterns):
             self.work.spend(4 + 2 * len(state.found) + count)
             slash = any(ENCODED_SLASH in segment for segment in word)
-            left = _Point(a, state.of(1), method, slash=slash)
+            left = _Point(a, state.of(1), method, carried, slash=slash)
             if left.verdict is False:
                 continue
-            right = _Point(b, state.of(2), method, slash=slash)
+            right = _Point(b, state.of(2), method, carried, slash=slash)
             if right.verdict and right.reason is not None:
                 yield "", None, right.reason
                 continue
             if right.verdict is None:
                 yield "", None, "allow"
-            query = solve(*left.alternatives(), *right.alternatives(), self.work)
+            query = solve(*left.alternatives(), *right.alternatives(), self.work, method)
             if query is not None:
+                query = (*query, (ID, (carried,))) if carried else query
                 yield "/" + "/".join(word), query, None
 
     def _words(self, a: _Grants, b: _Grants, patterns: tuple[Tokens, ...]) -> Shared[tuple[list[str], State[Record]]]:
@@ -291,7 +325,32 @@ class Diff:
         if "allow" in reasons and not denied:
             for grant in grants:
                 yield from self._deny_refiners(grant, cubes)
-        yield from self._scope_refiners([r for r in reasons if isinstance(r, Inspection)], grants, cubes)
+        audits = [r for r in reasons if isinstance(r, Inspection)]
+        yield from self._scope_refiners(audits, grants, cubes)
+        if (audits or "allow" in reasons) and not any(cube.source == "protocol" for cube in cubes):
+            yield from self._protocol_refiners(grants, cubes)
+
+    def _protocol_refiners(self, grants: Sequence[Grant], cubes: tuple[Cube, ...]) -> Iterator[Cube]:
+        """Endpoints that may take requests over from those that permit them, because they speak another protocol. The
+        most specific one at a request is enough: no other is needed with it."""
+        inspections = [(grant, i) for grant in grants for i in grant.inspections]
+        self.work.spend(1 + len(inspections) // 8)
+        if len({(i.protocol, i.graphql) for _, i in inspections}) < 2 and not self._registering(inspections):
+            return
+        done: set[object] = set()
+        for grant, i in inspections:
+            if (grant, i.contract) not in done:
+                done.add((grant, i.contract))
+                yield from self._with_binary(grant, cubes, self._claim(grant, i, cubes[0]))
+
+    @staticmethod
+    def _registering(inspections: Sequence[tuple[Grant, Inspection]]) -> bool:
+        return any(i.registered for _, i in inspections)
+
+    @staticmethod
+    def _claim(grant: Grant, inspection: Inspection, first: Cube) -> Cube:
+        patterns = _patterns(inspection.tokens)
+        return Cube("protocol", None, grant.host, first.port, first.raw, patterns=patterns, inspection=inspection)
 
     def _deny_refiners(self, grant: Grant, cubes: tuple[Cube, ...]) -> Iterator[Cube]:
         # A deny that `after` has too cannot help (its points are denied there as well), except below an endpoint of
@@ -331,11 +390,13 @@ class Diff:
                     )
                     yield from self._with_binary(grant, cubes, cube)
 
-    def _with_binary(self, grant: Grant, cubes: tuple[Cube, ...], cube: Cube) -> Iterator[Cube]:
+    def _with_binary(
+        self, grant: Grant, cubes: tuple[Cube, ...], cube: Cube, index: GrantIndex | None = None
+    ) -> Iterator[Cube]:
         """The refiner for chains that already match the grant, and with one more member where some do not."""
         self.work.spend(1 + len(grant.binaries) // 4)
         hit = [
-            any(not self._look_up(self.b, name).isdisjoint(grant.binaries) for name in chain)
+            any(not self._look_up(index or self.b, name).isdisjoint(grant.binaries) for name in chain)
             for chain in self._chains(cubes)
         ]
         if any(hit):
@@ -399,9 +460,10 @@ class Diff:
     def cubes_of(self, grant: Grant, *, skip_common: bool = True) -> Iterator[Cube]:
         """The cubes of one grant of `after`. Raises UndecidedError."""
         self._compare_denies()
-        denies_common = not self._lost_denies
+        denies_common = not self._lost_denies and id(grant) not in self._claimed()
         twin = self.b.grants.get(grant.place) if skip_common else None
-        if twin is grant and denies_common and self._shadows_common and not any(i.audit for i in grant.inspections):
+        same = twin is grant and denies_common and self._shadows_common
+        if same and not any(i.audit for i in grant.inspections):
             return
         self.work.spend(1 + len(grant.allows) + (len(twin.allows) if twin is not None else 0))
         known = {r.sig for r in twin.allows} if twin is not None and denies_common else set()
@@ -409,23 +471,63 @@ class Diff:
         allows = [record for record in grant.allows if record.sig not in known]
         audits = [inspection for inspection in grant.inspections if inspection.audit]
         raw = grant.raw and not raw_known
-        if not (allows or audits or raw):
+        known_queries = [(i, *pair) for i in grant.inspections for pair in persisted(i)]
+        if not (allows or audits or raw or known_queries):
             return
         for binary, binaries in self.groups(grant):
             place = (binary, grant.host, grant.port)
             if raw:
                 yield Cube("raw", *place, True, binaries=binaries)
             for i in audits:
-                yield Cube("audit", *place, False, "*", _patterns(i.tokens), inspection=i, binaries=binaries)
+                for token in audited(i, graphql=self._graphql):
+                    yield Cube("audit", *place, False, token, _patterns(i.tokens), inspection=i, binaries=binaries)
             for r in allows:
                 patterns = _patterns(r.tokens, r.inspection.tokens)
-                yield Cube("allow", *place, False, r.method, patterns, r.query, r, r.inspection, binaries)
+                for token in tokens_of(r, graphql=self._graphql):
+                    yield Cube("allow", *place, False, token, patterns, r.query, r, r.inspection, binaries)
+            for i, token, name in known_queries:
+                patterns = _patterns(i.tokens)
+                yield Cube("allow", *place, False, token, patterns, inspection=i, binaries=binaries, carried=name)
+
+    def starts(self, cube: Cube) -> Iterator[tuple[Cube, ...]]:
+        """The cube, and the cube where a more specific endpoint of `after` keeps what another protocol would take over
+        (which endpoint decides is told by the most specific one, so a generic instance need not show it)."""
+        yield (cube,)
+        if cube.raw or cube.inspection is None:
+            return
+        grants = self.hosts_a.at(cube.host, cube.port)
+        inspections = [(grant, i) for grant in grants for i in grant.inspections]
+        self.work.spend(1 + len(inspections) // 8)
+        if len({(i.protocol, i.graphql) for _, i in inspections}) < 2 and not self._registering(inspections):
+            return
+        mine = cube.inspection
+        for grant, i in inspections:
+            if i is not mine and i.protocol == mine.protocol and (not i.trivial or i.registered):
+                for claim in self._with_binary(grant, (cube,), self._claim(grant, i, cube), self.a):
+                    yield (cube, dataclasses.replace(claim, source="claim"))
+
+    def _claimed(self) -> set[int]:
+        """Grants of `after` (by id) on whose connections protocols, or what is registered, were redistributed."""
+        if self._redistributed is None:
+            self._redistributed = set()
+            for place in dict.fromkeys((*self.a.grants, *self.b.grants)):
+                one, two = self.a.grants.get(place), self.b.grants.get(place)
+                if one is two or _contracts(one) == _contracts(two):
+                    continue
+                _, host, port = place
+                here, there = self.hosts_a.at(host, port), self.hosts_b.at(host, port)
+                self.work.spend(1 + len(here) + len(there))
+                found = [i for grant in (*here, *there) for i in grant.inspections]
+                if len({(i.protocol, i.graphql) for i in found}) > 1 or any(i.registered for i in found):
+                    self._redistributed.update(map(id, here))
+        return self._redistributed
 
     def findings(self, *, first_only: bool = False, per_cube: int = 1, skip_common: bool = True) -> list[Finding]:
         """Up to `per_cube` confirmed witnesses for every cube that permits something new. Raises UndecidedError."""
         out: list[Finding] = []
         for cube in self.cubes(skip_common=skip_common):
-            for finding in itertools.islice(self.check((cube,)), per_cube):
+            every = itertools.chain.from_iterable(map(self.check, self.starts(cube)))
+            for finding in itertools.islice(every, per_cube):
                 finding.witness, finding.verified = confirm(self.after, self.before, finding.witness, self.work)
                 out.append(finding)
                 if first_only:

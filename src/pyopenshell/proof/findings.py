@@ -9,6 +9,7 @@ import dataclasses
 import ipaddress
 from collections.abc import Iterable, Iterator
 
+from pyopenshell.policy import operations
 from pyopenshell.policy.engine import Engine, compile
 from pyopenshell.policy.explain import bracketed, printable
 from pyopenshell.policy.grants import Grant
@@ -142,7 +143,9 @@ class _Look:
             known = self._methods(region, port)
             for method in _STANDARD if "*" in region.methods else region.methods:
                 self._work.spend(4)
-                if method in known:
+                if " " in method:
+                    yield Finding("capability_expansion", f"{_carried(method, region)} on {via}")
+                elif method in known:
                     yield Finding("path_expansion", f"{method} {region.path} on {via}")
                 else:
                     yield Finding("capability_expansion", f"{method} on {via}")
@@ -174,6 +177,12 @@ class _Look:
                 for record in grant.allows:
                     known.update(_STANDARD if record.methods is None else record.methods)
         return known
+
+
+def _carried(token: str, region: Region) -> str:
+    """What is newly permitted besides plain requests. Every operation is a capability of its own."""
+    said = "".join(f" {k.removeprefix(operations.KEY)}={'|'.join(map(printable, g))}" for k, g in region.query)
+    return operations.named(token) + said
 
 
 def _metadata(host: str) -> bool:

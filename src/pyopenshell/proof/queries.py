@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pyopenshell.policy.globs import value_glob
+from pyopenshell.policy.globs import Glob, value_glob
 from pyopenshell.policy.query import Conditions
 from pyopenshell.proof.atoms import partition
+from pyopenshell.proof.sorts import space
 from pyopenshell.proof.work import Work
 
 Query = tuple[tuple[str, tuple[str, ...]], ...]
@@ -41,6 +42,11 @@ class _State:
     def lacking(self, key: str) -> _State:
         return _State(self.allowed, self.hits, self.present, self.absent | {key})
 
+    def within(self, key: str, mask: Mask) -> _State:
+        """For a key that has one value: hitting a set is being inside it."""
+        allowed = {**self.allowed, key: self.allowed[key] & mask}
+        return _State(allowed, self.hits, self.present | {key}, self.absent)
+
     def hitting(self, key: str, mask: Mask) -> _State:
         hits = {**self.hits, key: (*self.hits.get(key, ()), mask)}
         return _State(self.allowed, hits, self.present | {key}, self.absent)
@@ -49,19 +55,40 @@ class _State:
 class _Universe:
     """Value classes of every key that any of the matchers mentions."""
 
-    def __init__(self, matchers: Sequence[Conditions], work: Work) -> None:
+    def __init__(self, matchers: Sequence[Conditions], token: str, work: Work) -> None:
         self._work = work
-        globs: dict[str, dict[str, None]] = {}
+        globs: dict[str, dict[Glob, None]] = {}
         for matcher in matchers:
             for key, texts in matcher:
                 work.spend(len(texts))
-                globs.setdefault(key, {}).update(dict.fromkeys(texts))
+                globs.setdefault(key, {}).update(dict.fromkeys(map(value_glob, texts)))
+        self.space = space(token, globs)
+        for key, room in self.space.items():
+            if room.needed or key in globs:
+                work.spend(len(room.globs))
+                globs.setdefault(key, {}).update(dict.fromkeys(room.globs))
         self.classes = {
-            key: partition(tuple(sorted({value_glob(t) for t in texts}, key=lambda g: g.text)), work)
-            for key, texts in sorted(globs.items())
+            key: partition(tuple(sorted(found, key=lambda g: g.text)), work) for key, found in sorted(globs.items())
         }
-        self.full: Masks = {key: frozenset(range(len(classes))) for key, classes in self.classes.items()}
+        self.full: Masks = {key: self._full(key) for key in self.classes}
+        self.needed = frozenset(key for key, room in self.space.items() if room.needed)
         self.weight = 1 + sum(1 + len(classes) // 16 for classes in self.classes.values())
+
+    def _full(self, key: str) -> Mask:
+        room = self.space.get(key)
+        if room is None:
+            return frozenset(range(len(self.classes[key])))
+        within, without = frozenset(room.within), frozenset(room.without)
+        return frozenset(
+            i
+            for i, (globs, _) in enumerate(self.classes[key])
+            if (not within or globs & within) and not globs & without
+        )
+
+    def hit(self, state: _State, key: str, mask: Mask) -> _State:
+        """The state in which some value of the key is in the mask."""
+        room = self.space.get(key)
+        return state.within(key, mask) if room is not None and room.one else state.hitting(key, mask)
 
     def masks(self, matcher: Conditions) -> Masks:
         out: Masks = {}
@@ -100,7 +127,7 @@ class _Universe:
             if key not in state.present and not state.hits.get(key):
                 branches.append(state.lacking(key))
             if key not in state.absent and self.full[key] - mask:
-                branches.append(state.hitting(key, self.full[key] - mask))
+                branches.append(self.hit(state, key, self.full[key] - mask))
         return branches
 
 
@@ -110,27 +137,31 @@ def solve(
     other_allow: Sequence[Conditions],
     other_deny: Sequence[Conditions],
     work: Work,
+    token: str = "",
 ) -> Query | None:
     """A query with: some `allow`, no `deny`, and (no `other_allow`, or some `other_deny`). None when there is none.
+
+    For a `token` of `policy.operations` it also holds what the operation says.
 
     Raises UndecidedError.
     """
     work.spend(1 + len(allow) + len(deny) + len(other_allow) + len(other_deny))
     if any(not matcher for matcher in deny):
         return None
-    universe = _Universe([*allow, *deny, *other_allow, *other_deny], work)
+    universe = _Universe([*allow, *deny, *other_allow, *other_deny], token, work)
     base: list[tuple[bool, Masks]] = [(False, universe.masks(matcher)) for matcher in deny]
     refused = [(True, universe.masks(matcher)) for matcher in other_allow]
     for matcher in allow:
         masks = universe.masks(matcher)
         allowed = {key: full & masks.get(key, full) for key, full in universe.full.items()}
-        start = _State(allowed, {}, frozenset(masks), frozenset())
+        start = _State(allowed, {}, universe.needed | masks.keys(), frozenset())
         solved = None
         if all(other_allow):
             solved = universe.search([*base, *refused], start)
         for other in () if solved is not None else other_deny:
-            hits = universe.masks(other)
-            state = _State(allowed, {k: (m,) for k, m in hits.items()}, start.present | hits.keys(), frozenset())
+            state = start
+            for key, mask in universe.masks(other).items():
+                state = universe.hit(state, key, mask)
             solved = universe.search(base, state)
             if solved is not None:
                 break

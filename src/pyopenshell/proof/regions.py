@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from pyopenshell.policy import operations
 from pyopenshell.policy.explain import bracketed, few, printable
 from pyopenshell.policy.globs import G, Glob, L
 from pyopenshell.policy.grants import EVERYWHERE, Grant, Kind, Record, in_order
@@ -129,7 +130,8 @@ def _of_grant(diff: Diff, grant: Grant) -> Iterator[_Draft]:
 
 def _drafts(diff: Diff, cube: Cube) -> Iterator[_Draft]:
     seen = set()
-    for finding in itertools.islice(diff.check((cube,)), _MAX_FINDINGS):
+    every = itertools.chain.from_iterable(map(diff.check, diff.starts(cube)))
+    for finding in itertools.islice(every, _MAX_FINDINGS):
         diff.work.spend(_DRAFT_STEPS)
         reason = _reason(finding, diff.work)
         shown = _shown(finding, diff.work)
@@ -202,6 +204,8 @@ def _reason(finding: Finding, work: Work) -> str:
 def _named(record: Record) -> str:
     scope = record.inspection.scope
     text = record.path if scope == EVERYWHERE else f"{record.path} within {scope}"
+    if record.sorts is not None:
+        return f"{record}" + ("" if scope == EVERYWHERE else f" within {scope}")
     method = "" if record.method == "*" else record.method + " "
     return method + text + _query_text(record.query)
 
@@ -405,14 +409,15 @@ def _sentence(region: Region) -> str:
     at = f"{bracketed(region.host) if region.host else '(any host)'}:{','.join(map(str, region.ports))}"
     if region.uninspected:
         return f"RAW uninspected traffic to {at} by {who}  [{region.reason}]"
-    methods = "any method" if "*" in region.methods else ", ".join(region.methods)
+    methods = "any method" if "*" in region.methods else ", ".join(map(operations.named, region.methods))
     size = "unboundedly many paths" if region.paths is None else f"exactly {region.paths} path"
     if region.paths is not None and region.paths != 1:
         size += "s"
     text = f"{methods} to {size} on {at} by {who}: {region.path}"
     if region.query:
         text += " when " + " and ".join(
-            f"every {printable(key)} matches {' or '.join(map(printable, globs))}" for key, globs in region.query
+            f"every {printable(key.removeprefix(operations.KEY))} matches {' or '.join(map(printable, globs))}"
+            for key, globs in region.query
         )
     elif region.paths is not None:
         text += " (any query string)"
@@ -423,5 +428,5 @@ def _sentence(region: Region) -> str:
     if region.reason != NEW_GRANT:
         text += f"  [{region.reason}]"
     if region.paths != 1 and region.request.path:
-        text += f"  e.g. {region.request.method} {region.request.target}"
+        text += f"  e.g. {region.request.what} {region.request.target}"
     return text if region.proven else text + "  (not proven: treat as newly permitted)"

@@ -8,12 +8,15 @@ from __future__ import annotations
 import dataclasses
 from urllib.parse import quote
 
+from pyopenshell.policy import operations as ops
 from pyopenshell.policy.decision import Connection
 from pyopenshell.policy.engine import Engine
 from pyopenshell.policy.explain import bracketed, printable
 from pyopenshell.policy.globs import FRESH
 from pyopenshell.policy.hosts import host_word, is_ip_literal
+from pyopenshell.policy.operations import Operation
 from pyopenshell.proof.queries import Query
+from pyopenshell.proof.sorts import operation
 from pyopenshell.proof.words import lookup_steps
 from pyopenshell.proof.work import Work
 
@@ -39,7 +42,8 @@ class Request:
 
     @property
     def target(self) -> str:
-        pairs = [f"{_quoted(key)}={_quoted(value)}" for key, values in self.query for value in values]
+        asked = [pair for pair in self.query if not pair[0].startswith(ops.KEY)]
+        pairs = [f"{_quoted(key)}={_quoted(value)}" for key, values in asked for value in values]
         return self.path + ("?" + "&".join(pairs) if pairs else "")
 
     def __str__(self) -> str:
@@ -47,7 +51,25 @@ class Request:
         if self.chain[1:]:
             who += f" (ancestors {', '.join(map(printable, self.chain[1:]))})"
         at = f"{bracketed(self.host)}:{self.port}"
-        return f"{self.method} {at}{self.target} by {who}" if self.method else f"RAW {at} by {who}"
+        if not self.method:
+            return f"RAW {at} by {who}"
+        return f"{self.what} {at}{self.target} by {who}"
+
+    @property
+    def operation(self) -> Operation | None:
+        """What the request carries, None when it is only itself."""
+        if ops.sort(self.method) in ("", "websocket"):
+            return None
+        return operation(self.method, {k: v for k, v in self.query if k.startswith(ops.KEY)})
+
+    @property
+    def what(self) -> str:
+        """The method, and with it the operation: `POST (GraphQL mutation {x})`."""
+        if " " not in self.method:
+            return self.method
+        carried = self.operation
+        said = carried if carried is not None else ops.named(self.method)
+        return f"{ops.carrier(self.method)} ({printable(str(said))})"
 
 
 def _quoted(text: str) -> str:
@@ -66,6 +88,13 @@ def permits(engine: Engine, request: Request, work: Work | None = None) -> bool:
         work.spend(cell.steps(request.path if request.method else ""))
     if not request.method:
         return cell.decision.allowed and not cell.inspected
+    if request.method == ops.UPGRADE:
+        return cell.decide_upgrade(request.target).allowed
+    if request.method == ops.MESSAGE:
+        return cell.decide_message(request.target, b"").allowed
+    carried = request.operation
+    if carried is not None:
+        return cell.decide_operations(ops.carrier(request.method), request.target, [carried]).allowed
     return cell.decide(request.method, request.target).allowed
 
 
