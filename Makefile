@@ -6,7 +6,7 @@ PY = .venv/bin/python
 PIP = .venv/bin/pip --disable-pip-version-check -q
 LOCKED = install --only-binary=:all: --require-hashes
 
-.PHONY: help demo test check test-fast test-clients test-deep bench bench-peers lock wire clean
+.PHONY: help demo test check test-web test-fast test-clients test-deep bench bench-peers lock wire clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -51,10 +51,14 @@ check: .venv/.dev ## style, types, import directions, generated files
 	$(PY) tools/generate_rpc_table.py --check
 
 test: check ## style, types and every test but test-clients and test-deep
-	.venv/bin/pytest -n 2 --dist loadgroup -m "not deep and not heavy"
+	.venv/bin/pytest -n 2 --dist loadgroup -m "not deep and not heavy and not browser"
+
+test-web: .venv/.dev ## the web inbox in a real Chromium
+	@tools/system-packages chromium
+	.venv/bin/pytest -m browser
 
 test-fast: .venv/.dev ## without real sandboxes
-	.venv/bin/pytest -n 2 -m "not e2e and not deep"
+	.venv/bin/pytest -n 2 -m "not e2e and not deep and not browser"
 
 test-clients: .venv/.heavy ## Go, Java and PostgreSQL in sandboxes; CI runs it too
 	.venv/bin/pytest -n 2 --dist loadgroup -m heavy

@@ -9,8 +9,10 @@ import asyncio
 import tempfile
 from pathlib import Path
 
+from playwright.async_api import async_playwright
 from tests.desk import NOTES, Desk, desk
 from tests.gateway.core import raw
+from tests.web.desk_web import served
 
 from pyopenshell.tui import theme
 from pyopenshell.tui.app import Term
@@ -45,6 +47,18 @@ async def record() -> None:
             async with term.run_test(size=(126, 34)) as pilot:
                 await pilot.pause(1)
                 (DOCS / "inbox-terminal.svg").write_text(term.export_screenshot(title="openshell term"))
+            await picture_of_page(at)
+
+
+async def picture_of_page(at: Desk) -> None:
+    async with served(at) as web, async_playwright() as player:
+        browser = await player.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = await browser.new_page(viewport={"width": 1180, "height": 700}, color_scheme="dark")
+        await page.goto(web.link)
+        await page.locator(".permit").wait_for()
+        await page.get_by_role("button", name="Approve (a)").click(trial=True)
+        await page.screenshot(path=str(DOCS / "inbox-web.png"))
+        await browser.close()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ SECTIONS = {
     ),
     "ADDITIONAL COMMANDS": (
         ("term", "pyopenshell.cli.term", "The approval inbox on a full screen."),
+        ("web", "pyopenshell.cli.web", "The approval inbox in a browser on this machine."),
         ("demo", "pyopenshell.cli.demo.command", "Watch the whole loop happen, for real, on this machine."),
     ),
 }

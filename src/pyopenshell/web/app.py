@@ -1,0 +1,175 @@
+"""The pages and calls of the web inbox. Each decision carries what was shown; `client.decide` checks it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from pyopenshell.client import cards, decide, visible
+from pyopenshell.client.decide import NothingNarrowerError, Shown, StaleError
+from pyopenshell.client.errors import GatewayError
+from pyopenshell.client.live import Entry, Live
+from pyopenshell.web.guard import Guard, Session
+
+STATIC = Path(__file__).with_name("static")
+MAX_BODY = 512 * 1024
+DECIDED_SHOWN, OBSERVED_SHOWN = 100, 100
+
+
+class _Seen(msgspec.Struct, forbid_unknown_fields=True):
+    sandbox: str
+    id: str
+    token: str
+    status: str
+
+    def shown(self) -> Shown:
+        return Shown(self.sandbox, self.id, self.token, self.status)
+
+
+class _Decision(msgspec.Struct, forbid_unknown_fields=True):
+    action: Literal["approve", "reject", "narrow", "undo"]
+    seen: _Seen
+    reason: str = ""
+
+
+class _Bulk(msgspec.Struct, forbid_unknown_fields=True):
+    seen: list[_Seen]
+
+
+class Pages:
+    """Over one live picture of one gateway."""
+
+    def __init__(self, live: Live) -> None:
+        self.live, self._gateway = live, live.gateway
+
+    def app(self, session: Session, port: int) -> Guard:
+        def login(request: Request) -> Response:
+            return session.login(request.query_params.get("token", ""))
+
+        routes = [
+            Route("/login", login),
+            Route("/", lambda request: FileResponse(STATIC / "index.html")),
+            Route("/app.js", lambda request: FileResponse(STATIC / "app.js")),
+            Route("/app.css", lambda request: FileResponse(STATIC / "app.css")),
+            Route("/api/events", self.events),
+            Route("/api/card/{id}", self.card),
+            Route("/api/decide", self.decide, methods=["POST"]),
+            Route("/api/approve-all", self.approve_all, methods=["POST"]),
+        ]
+        return Guard(Starlette(routes=routes), session, port)
+
+    def state(self) -> dict[str, Any]:
+        """Everything the list shows, escaped."""
+        live = self.live
+        counts: dict[str, int] = {}
+        for entry in live.pending():
+            counts[entry.sandbox] = counts.get(entry.sandbox, 0) + 1
+        return {
+            "connected": live.connected,
+            "trouble": visible(live.trouble, 200),
+            "gateway": visible(self._gateway.registration.name, 60),
+            "workspace": visible(self._gateway.workspace, 60),
+            "sandboxes": [
+                {"name": visible(one.name, 80), "phase": visible(one.phase), "pending": counts.get(one.name, 0)}
+                for one in live.sandboxes()
+            ],
+            "pending": [_row(one) for one in live.pending()],
+            "decided": [_row(one) for one in live.decided()[:DECIDED_SHOWN]],
+            "observed": [
+                {
+                    "sandbox": visible(one.sandbox, 80),
+                    "title": cards.observed_title(one.denial),
+                    "why": cards.observed_why(one.denial),
+                    "count": cards.observed_count(one.denial),
+                }
+                for one in live.observed()[:OBSERVED_SHOWN]
+            ],
+        }
+
+    async def events(self, request: Request) -> Response:
+        async def stream() -> AsyncIterator[bytes]:
+            async for _ in self.live.changes():
+                yield b"data: " + msgspec.json.encode(self.state()) + b"\n\n"
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    async def card(self, request: Request) -> Response:
+        try:
+            card = await self.live.card(request.path_params["id"])
+        except GatewayError as error:
+            return _answer({"error": visible(str(error))}, 502)
+        if card is None:
+            return _answer({"error": "this proposal is gone"}, 404)
+        return _answer({**dataclasses.asdict(card), "author": card.author, "verdict": card.verdict})
+
+    async def decide(self, request: Request) -> Response:
+        try:
+            wanted = msgspec.json.decode(await _body(request), type=_Decision)
+        except (msgspec.MsgspecError, ValueError) as error:
+            return _answer({"error": visible(f"not understood: {error}", 300)}, 400)
+        shown = wanted.seen.shown()
+        try:
+            match wanted.action:
+                case "approve":
+                    await decide.approve(self._gateway, shown)
+                case "reject":
+                    await decide.reject(self._gateway, shown, wanted.reason)
+                case "narrow":
+                    await decide.narrow(self._gateway, shown)
+                case "undo":
+                    await decide.undo(self._gateway, shown)
+        except StaleError as error:
+            self.live.correct(shown.id, error.chunk)
+            return _answer({"error": str(error), "stale": True}, 409)
+        except (GatewayError, NothingNarrowerError) as error:
+            return _answer({"error": visible(str(error))}, 409)
+        return _answer({"done": wanted.action})
+
+    async def approve_all(self, request: Request) -> Response:
+        try:
+            wanted = msgspec.json.decode(await _body(request), type=_Bulk)
+        except (msgspec.MsgspecError, ValueError) as error:
+            return _answer({"error": visible(f"not understood: {error}", 300)}, 400)
+        try:
+            approved, skipped = await decide.approve_all(self._gateway, [one.shown() for one in wanted.seen])
+        except GatewayError as error:
+            return _answer({"error": visible(str(error))}, 409)
+        return _answer({"approved": approved, "skipped": skipped})
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    card = cards.card_of(entry.sandbox, entry.chunk, None)
+    where, what = card.target
+    return {
+        "id": card.id,
+        "token": card.token,
+        "sandbox": visible(card.sandbox, 80),
+        "status": card.status,
+        "rule": card.rule,
+        "where": where,
+        "what": what,
+        "hits": card.hits,
+        "verdict": card.verdict,
+    }
+
+
+async def _body(request: Request) -> bytes:
+    """Bounded. Raises ValueError."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise ValueError(f"more than {MAX_BODY} bytes")
+    return bytes(body)
+
+
+def _answer(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
