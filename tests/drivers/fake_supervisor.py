@@ -10,8 +10,9 @@ import os
 import socket
 from pathlib import Path
 
-from pyopenshell.isolation import channel, nft
+from pyopenshell.isolation import channel, network, nft
 from pyopenshell.isolation.identity import ConnectionIdentity, IdentityError
+from pyopenshell.isolation.walls import CAPTURE_PORT
 from pyopenshell.supervisor.spec import SupervisorSpec
 
 
@@ -55,9 +56,11 @@ async def _run(spec: SupervisorSpec, control: socket.socket) -> int:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
+            raw = writer.get_extra_info("socket")
+            target = network.original_destination(raw) if raw.getsockname()[1] == CAPTURE_PORT else None
             try:
-                who = await identity.identify(writer.get_extra_info("socket"))
-                answer = dataclasses.asdict(who)
+                who = await identity.identify(raw)
+                answer = {**dataclasses.asdict(who), "target": target}
             except IdentityError as error:
                 answer = {"error": str(error), "code": error.code}
             with (root / "seen").open("a") as seen:
@@ -67,9 +70,11 @@ async def _run(spec: SupervisorSpec, control: socket.socket) -> int:
             await writer.drain()
             writer.close()
 
-    server = await asyncio.start_server(serve, sock=socket.socket(fileno=sockets["proxy"]))
+    doors = [name for name in ("proxy", "capture", "capture6") if name in sockets]
+    servers = [await asyncio.start_server(serve, sock=socket.socket(fileno=sockets[name])) for name in doors]
     (root / "supervisor.pid").write_text(str(os.getpid()))
     channel.send(control, {"op": "ready"})
     await over.wait()
-    server.close()
+    for server in servers:
+        server.close()
     return 0

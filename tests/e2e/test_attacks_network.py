@@ -335,7 +335,7 @@ async def test_datagrams_stay_inside(gateway: Gateway) -> None:
         listener.bind(("0.0.0.0", 0))
         listener.setblocking(False)
         port = listener.getsockname()[1]
-        targets = f"127.0.0.1/{port} 10.200.0.1/{port} 1.1.1.1/53 255.255.255.255/67"
+        targets = f"127.0.0.1/{port} 10.200.0.1/{port} 1.1.1.1/123 1.1.1.1/443 255.255.255.255/67"
         ran = await sh(gateway, "net", f"for t in {targets}; do echo hi 2>/dev/null >/dev/udp/$t && echo sent $t; done")
         assert ran.out.split() == ["sent", f"127.0.0.1/{port}"], "its own loopback and nothing else"
         with pytest.raises(BlockingIOError):

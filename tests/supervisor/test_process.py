@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from pyopenshell.isolation import channel
-from pyopenshell.supervisor.process import _bypass, _write_certificates
+from pyopenshell.supervisor.process import _write_certificates
 from pyopenshell.supervisor.proposals import State
 from pyopenshell.supervisor.proxy.tls import CertificateAuthority
 from pyopenshell.supervisor.spec import SupervisorSpec
@@ -276,15 +276,6 @@ async def test_without_its_gateway_it_goes_on_enforcing_and_returns_to_it(tmp_pa
         assert session.hello.connection_epoch > 1
         await session.result()
     await gateway.stop()
-
-
-def test_direct_connections_are_logged_as_bypass() -> None:
-    from pyopenshell.audit.shorthand import shorthand
-    from pyopenshell.isolation.nft import Refused
-
-    line = shorthand(_bypass(Refused(protocol=6, target="1.1.1.1", port=443, source_port=5)))
-    assert line.startswith("NET:REFUSE [MED] DENIED 1.1.1.1:443/tcp [policy:bypass-detect engine:nftables] [reason:")
-    assert "NET:REFUSE" in shorthand(_bypass(Refused(protocol=132, target="::1", port=0, source_port=0)))
 
 
 def test_the_bundle_works_without_a_system_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

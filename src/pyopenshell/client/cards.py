@@ -196,12 +196,14 @@ def newly_permits(chunk: Chunk, review: Review) -> Iterator[str]:
 
 
 def observed_title(one: Observed) -> str:
-    """`PUT api.example:443/path`."""
-    return f"{visible(one.method)} {visible(one.host)}:{one.port}{visible(one.path)}"
+    """`PUT api.example:443/path`; a question about a name has no port: `DNS api.example`."""
+    port = f":{one.port}" if one.port else ""
+    return f"{visible(one.method)} {visible(one.host)}{port}{visible(one.path)}"
 
 
 def observed_why(one: Observed) -> str:
-    return f"by {visible(one.binary)}, refused by {visible(one.policy or '-')}: {visible(one.reason)}"
+    who = visible(one.binary) or "some program"
+    return f"by {who}, refused by {visible(one.policy or '-')}: {visible(one.reason)}"
 
 
 def observed_count(one: Observed) -> str:
@@ -210,7 +212,7 @@ def observed_count(one: Observed) -> str:
 
 
 def observed_lines(denials: Sequence[Observed]) -> Iterator[str]:
-    """`rule get`: refusals of inspected endpoints, most frequent first."""
+    """`rule get`: what was refused and never becomes a draft by itself, most frequent first."""
     yield f"Observed Denials:  ({len(denials)}; counted and shown only, never a rule by themselves)"
     yield ""
     for one in sorted(denials, key=lambda each: (-each.count, each.host, each.port, each.method, each.path)):

@@ -23,7 +23,9 @@ def narrower(rule: Rule, observed: Iterable[Observed]) -> Rule | None:
     the rule already is exactly that. A path that holds a glob character cannot be written as an exact path and is
     left out.
     """
-    fitting = [one for one in observed if one.binary in rule.binaries and not _GLOB & set(one.path) and one.method]
+    fitting = [
+        one for one in observed if one.binary in rule.binaries and not _GLOB & set(one.path) and one.method and one.path
+    ]
     endpoints: list[Endpoint] = []
     binaries: set[str] = set()
     for endpoint in rule.endpoints:

@@ -1,6 +1,7 @@
-"""Requests that an inspected endpoint refused: counted and shown, never a proposal by themselves (design.md 1).
+"""What was refused and is nothing to draft from: requests of inspected endpoints, names, bare addresses.
 
-Bounded per sandbox: the destinations seen longest ago make room for new ones.
+Counted and shown, never a proposal by themselves (design.md 1). Bounded per sandbox: what was seen
+longest ago makes room.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ KEPT: Final = 1000
 """Distinct (host, port, binary, method, path, reason) per sandbox."""
 PER_CALL: Final = 500
 """Request samples used of one submission."""
+_STAGES: Final = frozenset({"l7", "dns", "bypass"})
+"""Requests, names that no rule names, connections to addresses that have no name."""
 _COUNT_LIMIT: Final = 2**53
 _KEY: Final = ("sandbox_id", "host", "port", "binary", "method", "path", "reason")
 
@@ -49,7 +52,7 @@ def from_rows(rows: Iterable[sa.Row[Any]]) -> Sequence[Denial]:
 
 
 def _rows(sandbox_id: str, summary: openshell_pb2.DenialSummary, now: int) -> Iterable[dict[str, Any]]:
-    if not (summary.l7_inspection_active or summary.denial_stage == "l7"):
+    if not (summary.l7_inspection_active or summary.denial_stage in _STAGES):
         return
     last = min(max(from_timestamp(summary.last_seen_time), 0), now) or now
     first = min(max(from_timestamp(summary.first_seen_time), 0), last) or last

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pyopenshell.isolation import channel
 from pyopenshell.isolation.netlink import SocketDiagnosis
+from pyopenshell.isolation.network import original_destination
 from pyopenshell.isolation.processes import Image, Key, ancestors, read_image, read_status, stat_key
 from pyopenshell.isolation.watcher import NOBODY, RECORD, SO_MARK
 
@@ -285,7 +286,8 @@ class ConnectionIdentity:
 
 def _lookup(diagnosis: SocketDiagnosis, accepted: socket.socket) -> tuple[int, int, int] | None:
     try:
-        source, target = accepted.getpeername(), accepted.getsockname()
+        # A redirected client's own socket still has the address that it connected to.
+        source, target = accepted.getpeername(), original_destination(accepted) or accepted.getsockname()
         found = diagnosis.lookup(accepted.family, source[:2], target[:2])
         # Still this connection's ports? A client that hung up frees them, and the next one may have been found.
         still = accepted.getpeername()

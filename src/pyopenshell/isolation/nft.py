@@ -1,7 +1,7 @@
-"""The sandbox's nftables fence over raw netlink, in one atomic batch, and NFLOG to see what it refused.
+"""The sandbox's nftables rules over raw netlink, in one atomic batch, and NFLOG to see what they refused.
 
-The namespace holds only `lo`, so containment does not depend on this; the fence makes direct sockets fail at once and
-makes the attempt visible. Knows no policy.
+The namespace holds only `lo`, so containment does not depend on this: the rules bring TCP and DNS of programs that know
+no proxy to the supervisor's doors, make everything else fail at once, and make the attempt visible. Knows no policy.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ NFLOG_GROUP = 7
 _BATCH_BEGIN, _BATCH_END, _SUBSYS_NFT, _SUBSYS_ULOG = 16, 17, 10, 4
 _NEWTABLE, _NEWCHAIN, _NEWRULE = 0, 3, 6
 _INET, _IPV4, _IPV6, _HOOK_OUT = 1, 2, 10, 3
-_DROP, _ACCEPT = 0, 1
+_DROP, _ACCEPT, _RETURN = 0, 1, 0xFFFFFFFB
+_PRIORITY_NAT, _PRIORITY_FILTER = -100, 0
 _REGISTER = 1
-_META_NFPROTO, _META_L4PROTO, _CT_STATE = 15, 16, 0
+_META_NFPROTO, _META_L4PROTO, _CT_STATE, _CT_STATUS = 15, 16, 0, 2
 _CT_ESTABLISHED_OR_RELATED = (1 << 1) | (1 << 2)
+_CT_REDIRECTED = 1 << 5
 _ADMIN_PROHIBITED = 3
 
 
@@ -107,9 +109,16 @@ def _target_port(port: int) -> bytes:
     return _payload(2, 2, 2) + _equals(struct.pack("!H", port))
 
 
-def _established() -> bytes:
-    state = _expression("ct", attribute(1, _be32(_REGISTER)), attribute(2, _be32(_CT_STATE)))
-    return state + _mask(struct.pack("=I", _CT_ESTABLISHED_OR_RELATED)) + _compare(1, bytes(4))
+def _tracked(key: int, bits: int) -> bytes:
+    """Conntrack says any of `bits` about the packet."""
+    value = _expression("ct", attribute(1, _be32(_REGISTER)), attribute(2, _be32(key)))
+    return value + _mask(struct.pack("=I", bits)) + _compare(1, bytes(4))
+
+
+def _redirect(port: int) -> bytes:
+    """To the loopback address of the packet's family, at `port`."""
+    load = _expression("immediate", attribute(1, _be32(_REGISTER)), nested(2, attribute(1, struct.pack("!H", port))))
+    return load + _expression("redir", attribute(1, _be32(_REGISTER)))
 
 
 def _limit(rate: int, burst: int) -> bytes:
@@ -152,10 +161,10 @@ class Batch:
             + body
         )
 
-    def output_chain(self, name: str, policy: int) -> None:
-        hook = nested(4, attribute(1, _be32(_HOOK_OUT)), attribute(2, _be32(0)))
+    def output_chain(self, name: str, kind: str, priority: int, policy: int) -> None:
+        hook = nested(4, attribute(1, _be32(_HOOK_OUT)), attribute(2, _be32(priority)))
         body = attribute(1, _text(self._table)) + attribute(3, _text(name)) + hook
-        self._add(_NEWCHAIN, NLM_F_CREATE, body + attribute(5, _be32(policy)) + attribute(7, _text("filter")))
+        self._add(_NEWCHAIN, NLM_F_CREATE, body + attribute(5, _be32(policy)) + attribute(7, _text(kind)))
 
     def rule(self, chain: str, *expressions: bytes) -> None:
         body = attribute(1, _text(self._table)) + attribute(2, _text(chain)) + nested(4, *expressions)
@@ -185,18 +194,27 @@ class Batch:
                     offset += (length + 3) & ~3
 
 
-def fence(proxy: tuple[str, int], local: tuple[str, ...], *, log: bool) -> Batch:
-    """Output may reach the proxy and the sandbox's own addresses; everything else is refused at once.
+def rules(proxy: tuple[str, int], local: tuple[str, ...], capture: int, dns: int, *, log: bool) -> Batch:
+    """Everything of one sandbox. DNS goes to port `dns`; TCP to the proxy and to the sandbox's own addresses (`local`)
+    goes there, all other TCP to port `capture`; the rest is refused at once.
 
-    TCP must be refused with a reset: an ICMP error costs an IPv6 connect() a one-second retransmit. UDP and the rest
-    get EPERM from send().
+    UDP and the rest get EPERM from send(). TCP is only refused where it could not be captured, and then with a reset:
+    an ICMP error would cost an IPv6 connect() a one-second retransmit.
     """
     batch = Batch("openshell")
-    batch.output_chain("fence", _DROP)
+    batch.output_chain("capture", "nat", _PRIORITY_NAT, _ACCEPT)
+    for protocol in (17, 6):  # before the exemptions: resolvers on loopback addresses are policy DNS as well
+        batch.rule("capture", _transport(protocol), _target_port(53), _redirect(dns))
+    batch.rule("capture", _transport(6), _target(proxy[0]), _target_port(proxy[1]), _verdict(_RETURN))
+    for network in local:
+        batch.rule("capture", _target(network), _verdict(_RETURN))
+    batch.rule("capture", _transport(6), _redirect(capture))
+    batch.output_chain("fence", "filter", _PRIORITY_FILTER, _DROP)
+    batch.rule("fence", _tracked(_CT_STATUS, _CT_REDIRECTED), _verdict(_ACCEPT))
     batch.rule("fence", _transport(6), _target(proxy[0]), _target_port(proxy[1]), _verdict(_ACCEPT))
     for network in local:
         batch.rule("fence", _target(network), _verdict(_ACCEPT))
-    batch.rule("fence", _established(), _verdict(_ACCEPT))
+    batch.rule("fence", _tracked(_CT_STATE, _CT_ESTABLISHED_OR_RELATED), _verdict(_ACCEPT))
     if log:
         batch.rule("fence", _limit(5, 10), _log(NFLOG_GROUP, 128))
     batch.rule("fence", _transport(6), _REJECT_RESET)

@@ -14,6 +14,10 @@ UID = 998
 """User and group `sandbox` inside; outside it is the caller's own id, or as root an id of its own per sandbox."""
 WORKDIR = "/sandbox"
 PROXY = ("10.200.0.1", 3128)
+CAPTURE_PORT = 15001
+"""Of 127.0.0.1 and ::1 inside: where TCP arrives that was meant for somewhere else."""
+DNS_PORT = 15053
+"""Of the same: where everything to port 53 arrives."""
 WORKLOAD = "10.200.0.2"
 WORKLOAD6 = "fd23:6f70:656e:ff::2"
 
@@ -43,7 +47,8 @@ _FIXES = {
     "IdMapRefused": "run the gateway where /proc/self/uid_map covers its own id, or as root with unmapped ids to spare",
     "NetworkRefused": "allow capabilities in user namespaces (kernel.apparmor_restrict_unprivileged_userns=0 "
     "or an AppArmor profile with `userns,`)",
-    "NftablesUnavailable": "load the kernel modules nf_tables, nft_reject_inet, nft_ct, nft_limit and nft_log",
+    "NftablesUnavailable": "load the kernel modules nf_tables, nft_nat, nft_redir, nft_reject_inet, nft_ct, nft_limit "
+    "and nft_log",
     "MountsRefused": "allow mounts in user namespaces; inside a container add --security-opt seccomp=unconfined "
     "--security-opt apparmor=unconfined",
     "LandlockUnavailable": "boot with `landlock` in the lsm= list, or set landlock.compatibility: best_effort",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from pyopenshell.policy.model import Policy
@@ -161,6 +161,10 @@ class PolicyEngine(Protocol):
 
     def connect(self, connection: Connection) -> Cell:
         """Resolve a connection to its cell; never raises: a name that cannot be canonicalised is a denial."""
+
+    def names(self, host: str) -> Literal["exact", "pattern"] | None:
+        """Could this policy allow canonical `host` to anybody, on any port? "exact" when a rule names the very host,
+        "pattern" when only a wildcard (or a rule without a host) covers it. What policy DNS asks; allows nothing."""
 
     def decide(self, connection: Connection, method: str = "", target: str = "") -> Decision:
         """`connect` and, for inspected cells with a method, `Cell.decide` in one call (tests, proof, replay)."""

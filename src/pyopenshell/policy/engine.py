@@ -10,6 +10,7 @@ import dataclasses
 import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from pyopenshell.policy import content, operations
 from pyopenshell.policy.automaton import Automaton, State
@@ -331,6 +332,10 @@ class Engine:
                 self._automata.clear()
             automaton = self._automata[grants] = Automaton(grants)
         return automaton
+
+    def names(self, host: str) -> Literal["exact", "pattern"] | None:
+        """`decision.PolicyEngine.names`."""
+        return self.index.names(host)
 
     def decide(self, connection: Connection, method: str = "", target: str = "") -> Decision:
         """`decision.PolicyEngine.decide`."""

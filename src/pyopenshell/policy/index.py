@@ -11,6 +11,7 @@ import bisect
 import functools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from pyopenshell.policy.globs import Token, binary_pattern
 from pyopenshell.policy.grants import Grant, GrantKey, Source
@@ -335,6 +336,13 @@ class GrantIndex:
                 domains.setdefault(".".join(host.split(".")[-2:]), []).append(host)
             self._domains = domains
         return self._domains.get(domain, [])
+
+    def names(self, host: str) -> Literal["exact", "pattern"] | None:
+        """How the policy names a canonical host, on whatever port and for whatever program; None when it does not."""
+        ports = self.ports.values()
+        if any(host in port.exact for port in ports):
+            return "exact"
+        return "pattern" if any(port.hostless or port.wild_at(host) for port in ports) else None
 
 
 def stretch(old: Sequence[Rule], new: Sequence[Rule]) -> tuple[int, int, int] | None:

@@ -7,7 +7,8 @@ Control socket (SOCK_SEQPACKET, one JSON object per packet):
 * host -> supervisor `{"op": "sockets", "names": [...]}` with as many descriptors (SCM_RIGHTS), once. Names: `proxy`
   (listening TCP socket in the sandbox's network namespace), `diag` (NETLINK_SOCK_DIAG there), `lifeline`
   (its peer is held by the sandbox's init), `proc` (directory of the sandbox's procfs) and, where there is one, `root`
-  (the sandbox's root directory), `identity` (SOCK_SEQPACKET from the connect watcher) and `nflog`.
+  (the sandbox's root directory), `identity` (SOCK_SEQPACKET from the connect watcher), `nflog`, and what the namespace
+  redirects here: `capture` (listening), `dns` (UDP), `dns-tcp` (listening), and each with a `6` behind it for IPv6.
 * supervisor -> host `{"op": "ready"}` once everything is enforced, or
   `{"op": "failed", "reason": CamelCase, "message": text}`, after which it exits with code 1.
 * host -> supervisor `{"op": "stop"}`, or closing the socket: end now, orderly.
@@ -31,15 +32,15 @@ from pathlib import Path
 import uvloop
 
 from pyopenshell import policy as language
-from pyopenshell.audit.events import Action, ConfigEvent, LifecycleEvent, NetworkEvent, Severity
-from pyopenshell.isolation import channel, nft, syscalls
+from pyopenshell.audit.events import ConfigEvent, LifecycleEvent, Severity
+from pyopenshell.isolation import channel, network, syscalls
 from pyopenshell.isolation.identity import ConnectionIdentity
 from pyopenshell.policy.decision import PolicyEngine
 from pyopenshell.policy.engine import Engine
 from pyopenshell.policy.engine import compile as compile_engine
 from pyopenshell.policy.hosts import canonical_host
 from pyopenshell.policy.model import Policy
-from pyopenshell.supervisor import rehearsal, skills
+from pyopenshell.supervisor import bypass, rehearsal, skills
 from pyopenshell.supervisor.config import (
     OCSF_ENABLED,
     PROPOSALS_ENABLED,
@@ -57,7 +58,10 @@ from pyopenshell.supervisor.policy_local import PolicyLocal
 from pyopenshell.supervisor.programs import ProgramNames
 from pyopenshell.supervisor.proposals import Proposals
 from pyopenshell.supervisor.proxy.context import PlaneContext
+from pyopenshell.supervisor.proxy.names import Names
+from pyopenshell.supervisor.proxy.nameserver import NameServer, Refusals
 from pyopenshell.supervisor.proxy.plane import Plane
+from pyopenshell.supervisor.proxy.policy_dns import PolicyDns
 from pyopenshell.supervisor.proxy.tls import CertificateAuthority
 from pyopenshell.supervisor.spec import SupervisorSpec
 from pyopenshell.supervisor.tasks import cancel, spawn
@@ -191,6 +195,8 @@ class Supervisor:
         self._root = Path(spec.root)
         self._audit = AuditLog(self._root / "log", spec.sandbox_id)
         self._proposals = Proposals(self._audit)
+        self._hosts = Names()
+        self._nameserver: NameServer | None = None
         self._plane: Plane | None = None
         self._identity: ConnectionIdentity | None = None
         self._names = ProgramNames()
@@ -273,20 +279,38 @@ class Supervisor:
                 connect_to={(canonical_host(c.host), c.port): c for c in spec.connect_to},
                 blocked=_gateway_address(spec.access.address),
                 names=self._names,
+                hosts=self._hosts,
+                original_destination=network.original_destination,
             )
         )
         self._audit.forward_to(link.log)
         fields = (("policy_hash", self._current.policy_hash), ("version", str(self._current.version)))
         self._audit.emit(ConfigEvent("LOADED", "Policy loaded at start", fields=fields))
         await self._plane.serve(taken["proxy"])
+        await self._serve_captured(self._plane, taken)
         self._audit.emit(LifecycleEvent("START", "openshell-supervisor"))
         if "nflog" in taken:
-            self._watch_bypass(taken["nflog"])
+            bypass.watch(taken["nflog"], self._audit, self._hosts.name)
         self._tasks = [spawn(link.run(), name="link"), spawn(reporter.run(), name="denials")]
 
     def _compile(self, policy: Policy, reuse: PolicyEngine | None) -> PolicyEngine:
         self._names.learn({binary for rule in policy.rules for binary in rule.binaries})
         return compile_engine(policy, reuse if isinstance(reuse, Engine) else None)
+
+    async def _serve_captured(self, plane: Plane, taken: Mapping[str, socket.socket]) -> None:
+        """The doors of programs that know no proxy."""
+        refusals = Refusals(plane.record, plane.clock, any_policy=lambda: bool(self._current.engine.policy.rules))
+
+        def full(name: str) -> None:
+            plane.record.failed(name, 0, f"policy DNS has no address left for this name: {self._hosts!r}")
+
+        dns = PolicyDns(self._current, self._hosts, ipv6="capture6" in taken, refused=refusals.add, full=full)
+        self._nameserver = NameServer(dns)
+        for suffix in ("", "6"):
+            if "capture" + suffix in taken:
+                await plane.capture(taken["capture" + suffix])
+                self._nameserver.serve_datagrams(taken["dns" + suffix])
+                await self._nameserver.serve_streams(taken["dns-tcp" + suffix])
 
     def watch_lifeline(self, ending: asyncio.Event) -> None:
         """Set `ending` when the sandbox's init is gone."""
@@ -309,6 +333,8 @@ class Supervisor:
 
     async def close(self) -> None:
         """Shut the doors first, then deliver what the disk can still take. Idempotent."""
+        if self._nameserver:
+            self._nameserver.close()
         if self._plane:
             await self._plane.close()
         await cancel(*self._tasks)
@@ -339,31 +365,6 @@ class Supervisor:
                     ConfigEvent("DEGRADED", f"Agent instructions could not be installed: {error}", Severity.MEDIUM)
                 )
         self._proposals.bell.ring()
-
-    def _watch_bypass(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-
-        def readable() -> None:
-            with contextlib.suppress(BlockingIOError, InterruptedError, OSError):
-                for refused in nft.parse_nflog(sock.recv(65536)):
-                    self._audit.emit(_bypass(refused))
-
-        asyncio.get_running_loop().add_reader(sock.fileno(), readable)
-
-
-def _bypass(refused: nft.Refused) -> NetworkEvent:
-    protocol = {6: "tcp", 17: "udp"}.get(refused.protocol, f"ip-{refused.protocol}")
-    return NetworkEvent(
-        "REFUSE",
-        Severity.MEDIUM,
-        Action.DENIED,
-        host=refused.target,
-        port=refused.port,
-        protocol=protocol,
-        policy="bypass-detect",
-        engine="nftables",
-        reason="direct connection refused: only the proxy leads out (HTTP_PROXY, HTTPS_PROXY)",
-    )
 
 
 def _gateway_address(address: str) -> frozenset[tuple[str, int]]:

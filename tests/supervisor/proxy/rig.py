@@ -22,6 +22,7 @@ from pyopenshell.policy.model import Endpoint, L7Match, Policy, Rule
 from pyopenshell.supervisor.current import Current
 from pyopenshell.supervisor.denial import Denial
 from pyopenshell.supervisor.proxy import CertificateAuthority, Limits, LocalResponse, Plane, PlaneContext
+from pyopenshell.supervisor.proxy.names import Names
 
 Result = TypeVar("Result")
 CURL = Identity(64, "/usr/bin/curl", ("/usr/bin/bash",), "ab" * 32)
@@ -310,16 +311,30 @@ class Rig:
     resolved: list[str]
     answers: dict[str, list[str]]
     """Host -> addresses the resolver gives, in place of DNS."""
+    names: Names
+    captured: tuple[str, int]
+    """Where redirected connections arrive."""
+    target: list[tuple[str, int]]
+    """Where the next of them was going; empty: here."""
+
+    def going_to(self, host: str, port: int) -> None:
+        """A name goes through policy DNS, an address does not."""
+        if host[0].isdigit() or ":" in host:
+            self.target[:] = [(host, port)]
+            return
+        addresses = self.names.assign(host, open_ended=False)
+        assert addresses
+        self.target[:] = [(str(addresses.ipv4), port)]
 
     def set_policy(self, *rules: Rule) -> None:
         self.current.swap(compile_policy(Policy(rules=rules)), version=self.current.version + 1, policy_hash="h")
         self.plane.policy_changed()
 
-    async def run(self, work: Callable[[Client], Result]) -> Result:
+    async def run(self, work: Callable[[Client], Result], address: tuple[str, int] | None = None) -> Result:
         """Run a blocking client conversation in a thread."""
 
         def call() -> Result:
-            with Client(self.address) as client:
+            with Client(address or self.address) as client:
                 return work(client)
 
         return await asyncio.to_thread(call)
@@ -359,6 +374,7 @@ async def rig(
             raise OSError(-2, "Name or service not known")
         return answers[host]
 
+    target: list[tuple[str, int]] = []
     context = PlaneContext(
         current=current,
         identifier=identifier,
@@ -368,14 +384,29 @@ async def rig(
         local=local,
         connect_to={key: Override(address, ca_pem) for key, address in (upstreams or {}).items()},
         resolver=resolver,
+        original_destination=lambda _: target[0] if target else None,
         blocked=blocked,
         limits=limits or Limits(linger_seconds=0.2),
     )
     plane = Plane(context)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener, captured = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
     await plane.serve(listener)
+    await plane.capture(captured)
     try:
-        yield Rig(plane, current, log, denials, identifier, local, listener.getsockname(), resolved, answers)
+        yield Rig(
+            plane,
+            current,
+            log,
+            denials,
+            identifier,
+            local,
+            listener.getsockname(),
+            resolved,
+            answers,
+            context.hosts,
+            captured.getsockname(),
+            target,
+        )
     finally:
         await plane.close()
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
@@ -20,16 +22,17 @@ from tests.supervisor.proxy.rig import SANDBOX_CA, Client, Rig, Upstream, raw, r
 API = rule("api", rest("api.test", ("GET", "/public/**")))
 RAW = rule("raw", raw("raw.test", 2222))
 
+Result = TypeVar("Result")
 OPEN, DENIED, FAILED, MALFORMED = "open", "denied", "failed", "malformed"
 
 
-def by_connect(client: Client, host: str, port: int) -> str:
+def by_connect(client: Client, host: str, port: int, expected: str) -> str:
     name = f"[{host}]" if ":" in host else host
     answer = client.connect(f"{name}:{port}")
     return {200: OPEN, 403: DENIED, 502: FAILED, 400: MALFORMED}[answer.status]
 
 
-def by_socks(client: Client, host: str, port: int) -> str:
+def by_socks(client: Client, host: str, port: int, expected: str) -> str:
     client.send(b"\x05\x02\x02\x00")
     assert client.read(2) == b"\x05\x00"
     try:
@@ -46,8 +49,40 @@ def by_socks(client: Client, host: str, port: int) -> str:
     return {Reply.SUCCEEDED: OPEN, Reply.NOT_ALLOWED: DENIED, Reply.FAILURE: MALFORMED}.get(code, FAILED)
 
 
-Door = Callable[[Client, str, int], str]
-DOORS = {"connect": by_connect, "socks": by_socks}
+def by_capture(client: Client, host: str, port: int, expected: str) -> str:
+    """A captured client is connected whatever happens; a refusal it hears in the language that it speaks."""
+    if expected == OPEN:
+        return OPEN
+    return {403: DENIED, 502: FAILED}[client.request("GET / HTTP/1.0\n\n").status]
+
+
+Talk = Callable[[Client, str, int, str], str]
+
+
+class Door:
+    def __init__(self, name: str, talk: Talk) -> None:
+        self.name = name
+        self._talk = talk
+
+    async def run(
+        self, r: Rig, host: str, port: int, then: Callable[[Client], Result] | None = None, expected: str = OPEN
+    ) -> tuple[str, Result | None]:
+        """What became of the attempt, and of `then` behind it."""
+        if self.name == "capture":
+            r.going_to(host, port)
+
+        def talk(client: Client) -> tuple[str, Result | None]:
+            outcome = self._talk(client, host, port, expected)
+            return outcome, then(client) if then is not None else None
+
+        return await r.run(talk, r.captured if self.name == "capture" else r.address)
+
+    async def outcome(self, r: Rig, host: str, port: int, expected: str) -> None:
+        assert (await self.run(r, host, port, None, expected))[0] == expected
+
+
+TALKS = {"connect": by_connect, "socks": by_socks, "capture": by_capture}
+DOORS = {name: Door(name, talk) for name, talk in TALKS.items()}
 
 
 @pytest.fixture(params=list(DOORS))
@@ -55,16 +90,21 @@ def door(request: pytest.FixtureRequest) -> Door:
     return DOORS[request.param]
 
 
+@pytest.fixture(params=["connect", "socks"])
+def spelling_door(request: pytest.FixtureRequest) -> Door:
+    """Doors through which a client spells a name."""
+    return DOORS[request.param]
+
+
 async def test_an_inspected_endpoint_is_inspected(door: Door, tls_upstream: Upstream) -> None:
     async with rig(API, upstreams={("api.test", 443): tls_upstream.address}) as r:
 
-        def talk(client: Client) -> tuple[str, int, int]:
-            opened = door(client, "API.test", 443)
+        def talk(client: Client) -> tuple[int, int]:
             client.tls("api.test")
             ask = "{} /public/x HTTP/1.1\nHost: api.test\n\n"
-            return opened, client.request(ask.format("GET")).status, client.request(ask.format("PUT")).status
+            return client.request(ask.format("GET")).status, client.request(ask.format("PUT")).status
 
-        assert await r.run(talk) == (OPEN, 200, 403)
+        assert await door.run(r, "api.test", 443, talk) == (OPEN, (200, 403))
         assert [head.split()[0] for head, _ in tls_upstream.requests] == ["GET"]
         assert r.log.lines()[0] == "NET:OPEN [INFO] ALLOWED /usr/bin/curl(64) -> api.test:443 [policy:api engine:opa]"
         assert r.denials[0].error == "policy_denied"
@@ -80,14 +120,13 @@ async def test_a_raw_endpoint_is_relayed_raw_and_the_server_may_speak_first(door
     await upstream.start(None)
     async with rig(RAW, upstreams={("raw.test", 2222): upstream.address}) as r:
 
-        def talk(client: Client) -> tuple[str, bytes, bytes]:
-            opened = door(client, "raw.test", 2222)
+        def talk(client: Client) -> tuple[bytes, bytes]:
             banner = client.read(14)
             client.send(b"\0anything")
             client.socket.shutdown(socket.SHUT_WR)
-            return opened, banner, client.read(100)
+            return banner, client.read(100)
 
-        assert await r.run(talk) == (OPEN, b"SSH-2.0-test\r\n", b"\0anything")
+        assert await door.run(r, "raw.test", 2222, talk) == (OPEN, (b"SSH-2.0-test\r\n", b"\0anything"))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +145,7 @@ async def test_what_policy_does_not_name_is_denied_and_never_resolved(
     door: Door, tls_upstream: Upstream, host: str, port: int, condition: str
 ) -> None:
     async with rig(API, upstreams={("api.test", 443): tls_upstream.address}) as r:
-        assert await r.run(lambda client: door(client, host, port)) == DENIED
+        await door.outcome(r, host, port, DENIED)
         (denial,) = r.denials
         assert (denial.host, denial.port, denial.condition, denial.binary) == (host, port, condition, "/usr/bin/curl")
         (line,) = r.log.lines()
@@ -120,9 +159,9 @@ async def test_what_policy_does_not_name_is_denied_and_never_resolved(
     "name",
     ["api.test\0.evil.test", "api.test\t", "api.test%00", "2130706433", "0x7f.1", "a..b", "*", "pl\u0430in.test"],
 )
-async def test_a_name_with_two_readings_never_becomes_an_intent(door: Door, name: str) -> None:
+async def test_a_name_with_two_readings_never_becomes_an_intent(spelling_door: Door, name: str) -> None:
     async with rig(API) as r:
-        assert await r.run(lambda client: door(client, name, 443)) == MALFORMED
+        await spelling_door.outcome(r, name, 443, MALFORMED)
         assert r.denials == []
         (line,) = r.log.lines()
         assert line.startswith("NET:FAIL [LOW] [msg:Proxy connection error: ")
@@ -132,7 +171,7 @@ async def test_a_name_with_two_readings_never_becomes_an_intent(door: Door, name
 async def test_an_allowed_name_that_leads_inward_is_refused(door: Door, address: str) -> None:
     async with rig(rule("wild", raw("*.raw.test", 2222))) as r:
         r.answers["a.raw.test"] = ["192.0.2.1", address]
-        assert await r.run(lambda client: door(client, "a.raw.test", 2222)) == DENIED
+        await door.outcome(r, "a.raw.test", 2222, DENIED)
         (denial,) = r.denials
         assert (denial.error, denial.stage) == ("ssrf_denied", "ssrf")
         assert "engine:ssrf" in r.log.lines()[0]
@@ -141,7 +180,7 @@ async def test_an_allowed_name_that_leads_inward_is_refused(door: Door, address:
 async def test_nobody_is_nobody(door: Door) -> None:
     async with rig(RAW) as r:
         r.identifier.identity = None
-        assert await r.run(lambda client: door(client, "raw.test", 2222)) == DENIED
+        await door.outcome(r, "raw.test", 2222, DENIED)
         assert r.denials[0].condition == "identity_unknown"
         assert r.resolved == []
 
@@ -151,14 +190,14 @@ async def test_an_upstream_that_is_not_there_is_a_failure_not_a_denial(door: Doo
     address = f"127.0.0.1:{gone.getsockname()[1]}"
     gone.close()
     async with rig(RAW, upstreams={("raw.test", 2222): address}) as r:
-        assert await r.run(lambda client: door(client, "raw.test", 2222)) == FAILED
+        await door.outcome(r, "raw.test", 2222, FAILED)
         assert r.denials == []
         assert r.log.lines()[0].startswith("NET:FAIL [LOW]")
 
 
 async def test_a_name_without_an_address_is_a_failure(door: Door) -> None:
     async with rig(RAW) as r:
-        assert await r.run(lambda client: door(client, "raw.test", 2222)) == FAILED
+        await door.outcome(r, "raw.test", 2222, FAILED)
         assert r.resolved == ["raw.test"]
         assert r.denials == []
 
@@ -176,13 +215,23 @@ async def test_a_raw_tunnel_ends_with_its_grant(door: Door) -> None:
         def revoke() -> None:
             r.set_policy(API)
 
-        def talk(client: Client) -> tuple[str, bytes, bool]:
-            opened, said = door(client, "raw.test", 2222), client.read(2)
+        def talk(client: Client) -> tuple[bytes, bool]:
+            said = client.read(2)
             loop.call_soon_threadsafe(revoke)
-            return opened, said, client.closed()
+            return said, client.closed()
 
-        assert await r.run(talk) == (OPEN, b"hi", True)
+        assert await door.run(r, "raw.test", 2222, talk) == (OPEN, (b"hi", True))
         assert "grant revoked by policy reload" in r.log.lines()[-1]
+
+
+async def leave(r: Rig, door: Door) -> None:
+    """Ask, get no answer for a while, and go."""
+
+    def impatient(client: Client, host: str, port: int, expected: str) -> str:
+        client.socket.settimeout(0.3)
+        return door._talk(client, host, port, expected)
+
+    await Door(door.name, impatient).run(r, "raw.test", 2222, None, DENIED)
 
 
 async def test_a_client_that_leaves_while_it_waits_gets_no_upstream(door: Door) -> None:
@@ -198,18 +247,81 @@ async def test_a_client_that_leaves_while_it_waits_gets_no_upstream(door: Door) 
             return await identify(accepted)
 
         r.identifier.identify = slow  # type: ignore[method-assign, assignment]
-
-        def leave() -> None:
-            with Client(r.address) as client:
-                client.socket.settimeout(0.5)
-                with pytest.raises(TimeoutError):
-                    door(client, "raw.test", 2222)
-
-        await asyncio.to_thread(leave)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(leave(r, door), 10)
         await entered.wait()
         gate.set()
         await r.plane.close()
         assert upstream.connections == 0
+
+
+async def test_a_synthetic_address_means_its_name_at_every_door(door: Door, tls_upstream: Upstream) -> None:
+    """Clients that resolve by themselves and then use the proxy (`socks5://`, CONNECT by address)."""
+    async with rig(API, upstreams={("api.test", 443): tls_upstream.address}) as r:
+        addresses = r.names.assign("api.test", open_ended=False)
+        assert addresses
+
+        def talk(client: Client) -> int:
+            client.tls("api.test")
+            return client.request("GET /public/x HTTP/1.1\nHost: api.test\n\n").status
+
+        for address in (addresses.ipv4, addresses.ipv6):
+            assert await door.run(r, str(address), 443, talk) == (OPEN, 200)
+        assert "-> api.test:443" in r.log.lines()[0]
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+async def test_a_name_brought_along_is_dialled_as_that_name_never_at_the_clients_address(scheme: str) -> None:
+    trap, real = Upstream(), Upstream()
+    await trap.start(None)
+    await real.start("api.test" if scheme == "https" else None)
+    port = int(trap.address.rpartition(":")[2])
+    async with rig(
+        rule("api", rest("api.test", ("GET", "/**"), port=port)), upstreams={("api.test", port): real.address}
+    ) as r:
+        r.going_to("127.0.0.1", port)
+        ask = f"GET /x HTTP/1.1\nHost: api.test:{port}\n\n"
+
+        def talk(client: Client) -> int:
+            if scheme == "https":
+                client.tls("api.test")
+            return client.request(ask).status
+
+        assert await r.run(talk, r.captured) == 200
+        assert (trap.connections, real.connections) == (0, 1)
+
+        def lie(client: Client) -> int:
+            return client.request(ask.replace("api.test", "evil.test")).status
+
+        assert await r.run(lie, r.captured) == 403
+        assert r.denials[-1].host == "evil.test"
+        assert (trap.connections, real.connections) == (0, 1)
+
+
+async def test_a_captured_tls_client_is_refused_with_an_alert_and_a_mute_one_with_a_reset() -> None:
+    async with rig(API, limits=Limits(patience_seconds=0.2, linger_seconds=0.2)) as r:
+        for host in ("192.0.2.1", "other.test"):
+            r.going_to(host, 443)
+
+            def hello(client: Client) -> str:
+                with pytest.raises(ssl.SSLError) as caught:
+                    client.tls("other.test")
+                return str(caught.value)
+
+            assert "ACCESS_DENIED" in await r.run(hello, r.captured)
+
+            def mute(client: Client) -> None:
+                with pytest.raises(ConnectionResetError):
+                    client.socket.recv(1)
+
+            await r.run(mute, r.captured)
+        stages = [(denial.host, denial.stage) for denial in r.denials]
+        assert stages == [
+            ("other.test", "transparent-tcp"),
+            ("192.0.2.1", "bypass"),
+            ("other.test", "transparent-tcp"),
+            ("other.test", "transparent-tcp"),
+        ]
 
 
 async def socks(r: Rig, data: bytes) -> bytes:
@@ -238,16 +350,16 @@ async def test_socks_reaches_policy_local_on_port_80_only() -> None:
     async with rig(API) as r:
 
         def ask(client: Client) -> tuple[str, dict[str, object]]:
-            opened = by_socks(client, "policy.local", 80)
+            opened = by_socks(client, "policy.local", 80, OPEN)
             return opened, client.request("GET /v1/policy/current HTTP/1.1\nHost: policy.local\n\n").json
 
         opened, answer = await r.run(ask)
         assert (opened, answer["path"]) == (OPEN, "/v1/policy/current")
-        assert await r.run(lambda client: by_socks(client, "policy.local", 22)) == DENIED
+        assert await r.run(lambda client: by_socks(client, "policy.local", 22, DENIED)) == DENIED
         assert r.identifier.asked == 0
 
         def other(client: Client) -> int:
-            by_socks(client, "policy.local", 80)
+            by_socks(client, "policy.local", 80, OPEN)
             return client.request("GET /public/x HTTP/1.1\nHost: api.test\n\n").status
 
         assert await r.run(other) == 400

@@ -260,7 +260,7 @@ async def test_a_reload_while_the_owner_is_looked_up(slow: Slow) -> None:
         asked, go = asyncio.Event(), asyncio.Event()
 
         class Waiting:
-            async def identify(self, _: object) -> Identity:
+            async def identify(self, *_: object) -> Identity:
                 asked.set()
                 await go.wait()
                 return CURL

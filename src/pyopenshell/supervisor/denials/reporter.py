@@ -6,8 +6,10 @@ Decides only when to send and what becomes a draft: connection-level refusals ma
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from pyopenshell.audit.events import AuditSink, FindingEvent, Severity
 from pyopenshell.supervisor.backoff import Backoff
@@ -60,23 +62,32 @@ class DenialReporter:
         self._collect_seconds = collect_seconds
         self._connections = Ledger(connection_key, clock_ms)
         self._requests: Ledger[tuple[object, ...]] = Ledger(request_key, clock_ms)
+        self._questions = Ledger(connection_key, clock_ms)
         self._bell = Bell()
         self._urgent = False
         self._said_overflow = 0
 
     def __repr__(self) -> str:
-        return f"<DenialReporter connections={self._connections!r} requests={self._requests!r}>"
+        return f"<DenialReporter connections, requests, questions = {self._ledgers!r}>"
 
     @property
     def overflow(self) -> int:
         """Refusals that could not even be counted per destination, since the start."""
-        return self._connections.overflow + self._requests.overflow
+        return sum(ledger.overflow for ledger in self._ledgers)
+
+    @property
+    def _ledgers(self) -> tuple[Ledger[Any], ...]:
+        return self._connections, self._requests, self._questions
 
     def add(self, denial: Denial) -> None:
         """Count one refusal. Never blocks, never raises."""
-        # Two ledgers, so that no mistake further down can turn a refused request into a rule for a whole host.
-        ledger = self._requests if denial.layer == "l7" else self._connections
-        new = ledger.add(denial)
+        # Ledgers of their own, so that no mistake further down can turn a refused request into a rule for a whole host,
+        # and that no flood of invented names keeps a refused connection from being counted.
+        new: bool
+        if denial.layer == "l7":
+            new = self._requests.add(denial)
+        else:
+            new = (self._questions if denial.stage == "dns" else self._connections).add(denial)
         self._urgent = self._urgent or new
         self._bell.ring()
 
@@ -93,7 +104,7 @@ class DenialReporter:
                 self._urgent = True  # it has waited long enough
 
     async def _until_due(self) -> None:
-        while not (self._connections.waiting or self._requests.waiting):
+        while not any(ledger.waiting for ledger in self._ledgers):
             await self._bell.wait()
         deadline = asyncio.get_running_loop().time() + self._collect_seconds
         while not self._urgent:
@@ -103,17 +114,18 @@ class DenialReporter:
 
     async def _send(self) -> bool:
         """One batch; True when it arrived or was refused for good, False when it should be sent again."""
-        connections, requests = self._connections.take(BATCH), self._requests.take(BATCH)
-        self._urgent = len(connections) == BATCH or len(requests) == BATCH
+        batches = [ledger.take(BATCH) for ledger in self._ledgers]
+        self._urgent = any(len(batch) == BATCH for batch in batches)
+        tallies = tuple(itertools.chain.from_iterable(batches))
         arrived = False
         try:
-            await self._submit(wire.analysis(*self._identity, connections + requests, mapper.drafts(connections)))
+            await self._submit(wire.analysis(*self._identity, tallies, mapper.drafts(batches[0])))
             arrived = True
         except LinkError as error:
             # A batch that the gateway refuses for what it says would only be refused again.
             arrived = not error.transient
         finally:
-            for ledger in (self._connections, self._requests):
+            for ledger in self._ledgers:
                 if arrived:
                     ledger.acknowledge()
                 else:

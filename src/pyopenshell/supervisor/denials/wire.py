@@ -12,6 +12,7 @@ from pyopenshell.wire.policy_map import rule_to_proto
 
 MAX_REASON = 1024
 MAX_ANCESTORS = 16
+_OBSERVED = {"dns": "DNS", "bypass": "TCP"}
 _UINT32 = 2**32 - 1
 HIT_LIMIT = 100
 """The gateway clamps one submission's hits to this (contract/gateway.md 4.2); the true total is in the summary."""
@@ -35,9 +36,11 @@ def summary(sandbox_id: str, tally: Tally) -> pb.DenialSummary:
     )
     message.first_seen_time.FromMilliseconds(tally.first_ms)
     message.last_seen_time.FromMilliseconds(tally.last_ms)
-    if denial.layer == "l7":
+    # What is counted and shown but never drafted goes the same way: requests, names, and addresses without a name.
+    method = denial.method if denial.layer == "l7" else _OBSERVED.get(denial.stage)
+    if method is not None:
         message.l7_request_samples.add(
-            method=_text(denial.method),
+            method=_text(method),
             path=_text(denial.path),
             decision="deny",
             count=min(tally.count, _UINT32),

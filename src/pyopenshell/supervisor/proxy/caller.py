@@ -52,6 +52,9 @@ class CallDesk(Protocol):
     def ask(self, caller: Caller, peer: Peer, intent: Intent) -> Handle:
         """Take the intent through admission and, where it is admitted, to its tunnel."""
 
+    def named(self, host: str) -> str:
+        """The name behind a synthetic address; anything else as it is."""
+
     def local_only(self, channel: Channel, data: bytes) -> None:
         """The client speaks HTTP to `policy.local` on this channel, and to nobody else; `data` was read already."""
 

@@ -6,10 +6,12 @@ Decides nothing. Built once by the supervisor; tests build it with fakes.
 from __future__ import annotations
 
 import dataclasses
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from pyopenshell.supervisor.programs import ProgramNames
+from pyopenshell.supervisor.proxy.names import Names
 
 if TYPE_CHECKING:
     from pyopenshell.audit.events import AuditSink
@@ -73,6 +75,8 @@ class Limits:
     """Requests to `policy.local` under way at the same time."""
     drain_bytes: int = 1 << 20
     """Of a request body that nobody wants, read so that the connection can go on."""
+    patience_seconds: float = 1.0
+    """For a captured client to name its server in its first bytes, and for a refused one to show what it speaks."""
     linger_seconds: float = 2.0
     """Between the last answer and the close, so that the client can read it."""
     connections: int = 4096
@@ -112,6 +116,10 @@ class PlaneContext:
     """Keyed by (canonical host, port)."""
     resolver: Resolver | None = None
     """None: the host's getaddrinfo, bounded (`lookup`)."""
+    hosts: Names = dataclasses.field(default_factory=Names)
+    """What policy DNS answered: which name a captured connection means."""
+    original_destination: Callable[[socket.socket], tuple[str, int] | None] = lambda _: None
+    """Where a captured connection was going (canonical address, port); None when it was going to us."""
     blocked: frozenset[tuple[str, int]] = frozenset()
     """(address, port) pairs never dialled, not even by an override: the gateway's own."""
     limits: Limits = dataclasses.field(default_factory=Limits)

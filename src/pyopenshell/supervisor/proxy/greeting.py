@@ -110,7 +110,7 @@ class SocksDoor:
 
     def _requested(self, request: socks.Request) -> None:
         self._rest = request.rest
-        if request.host == LOCAL_HOST:
+        if self._desk.named(request.host) == LOCAL_HOST:
             if request.port != 80:
                 self._desk.record.failed("", 0, "Proxy connection error: Use http://policy.local only")
                 self._end(socks.Reply.NOT_ALLOWED.wire)

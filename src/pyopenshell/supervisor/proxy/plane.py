@@ -7,15 +7,19 @@ carries out.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from pyopenshell.policy.decision import Condition
+from pyopenshell.policy.hosts import is_ip_literal
 from pyopenshell.supervisor.denial import Denial, http_response
 from pyopenshell.supervisor.proxy import race
+from pyopenshell.supervisor.proxy.acceptor import Acceptor
 from pyopenshell.supervisor.proxy.admission import Admission, Admitter, Failure, Intent, Peer
+from pyopenshell.supervisor.proxy.capture import CaptureDoor
 from pyopenshell.supervisor.proxy.channel import Route, Timer
 from pyopenshell.supervisor.proxy.context import Limits, PlaneContext
 from pyopenshell.supervisor.proxy.destination import Guard
@@ -29,7 +33,7 @@ from pyopenshell.supervisor.proxy.records import Recorder
 from pyopenshell.supervisor.proxy.relay import Relay
 from pyopenshell.supervisor.proxy.tls import UpstreamTrust
 from pyopenshell.supervisor.proxy.tlsstream import distrust
-from pyopenshell.supervisor.proxy.transport import Side, Tunnel
+from pyopenshell.supervisor.proxy.transport import Side, Tunnel, reset
 from pyopenshell.supervisor.proxy.websocket import Assemblies, WebSocket
 from pyopenshell.supervisor.tasks import cancel, spawn
 
@@ -39,13 +43,12 @@ if TYPE_CHECKING:
     from pyopenshell.supervisor.proxy.channel import Channel
     from pyopenshell.supervisor.proxy.http1 import Head
 
-_BACKOFF_FIRST, _BACKOFF_LAST = 0.1, 5.0
-"""Seconds between accepts after an error such as too many open files (contract/sandbox.md 1.0)."""
-_ACCEPT_BURST = 64
-
 
 class Plane:
-    """Serves one listener. `policy_changed` after every `Current.swap`; `close` ends everything."""
+    """Serves the proxy's listener and those of captured connections.
+
+    `policy_changed` after every `Current.swap`; `close` ends everything.
+    """
 
     def __init__(self, context: PlaneContext) -> None:
         self.context = context
@@ -60,7 +63,7 @@ class Plane:
         self._local = LocalDoor(context.local, self)
         self._trust = UpstreamTrust()
         self._pool = Pool(self)
-        self._listener: socket.socket | None = None
+        self._acceptors: list[Acceptor] = []
         self._sides: set[Side] = set()
         self._upstreams: set[Side] = set()
         self._relays: set[Relay] = set()
@@ -68,9 +71,6 @@ class Plane:
         self._sockets: set[WebSocket] = set()
         self.assemblies = Assemblies(self.limits.messages_active, self.limits.messages_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._backoff = _BACKOFF_FIRST
-        self._paused: Timer | None = None
-        self._full = False
 
     def __repr__(self) -> str:
         return (
@@ -82,12 +82,22 @@ class Plane:
     # ------------------------------------------------------------------------------------------------------ running
 
     async def serve(self, listener: socket.socket) -> None:
-        """Start accepting on a listening TCP socket and return; the plane owns the socket from now on."""
-        listener.setblocking(False)
-        self._listener = listener
+        """Start accepting proxy clients on a listening TCP socket and return; the plane owns the socket from now on."""
         host, port = listener.getsockname()[:2]
-        self._loop.add_reader(listener.fileno(), self._accept)
+        self._accept_on(listener, self._adopt)
         self.record.listening(host, port)
+
+    async def capture(self, listener: socket.socket) -> None:
+        """The same for connections that were redirected here and meant for somewhere else."""
+        self._accept_on(listener, self._adopt_captured)
+
+    def _accept_on(self, listener: socket.socket, adopt: Callable[[socket.socket], None]) -> None:
+        acceptor = Acceptor(listener, adopt, self._room, lambda text: self.record.failed("", 0, text))
+        self._acceptors.append(acceptor)
+        acceptor.start()
+
+    def _room(self) -> bool:
+        return len(self._sides) < self.limits.connections
 
     def policy_changed(self) -> None:
         """Apply a new policy to what is open.
@@ -111,13 +121,8 @@ class Plane:
 
     async def close(self) -> None:
         """Stop listening and end every connection. Idempotent."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            self._loop.remove_reader(listener.fileno())
-            listener.close()
-        if self._paused is not None:
-            self._paused.cancel()
-            self._paused = None
+        for acceptor in self._acceptors:
+            acceptor.close()
         await cancel(*self._tasks)
         for relay in list(self._relays):
             relay.abort()
@@ -148,40 +153,8 @@ class Plane:
 
     # ---------------------------------------------------------------------------------------------------- accepting
 
-    def _accept(self) -> None:
-        listener = self._listener
-        if listener is None:
-            return
-        for _ in range(_ACCEPT_BURST):
-            if len(self._sides) >= self.limits.connections:
-                self._full = True
-                self._loop.remove_reader(listener.fileno())
-                return
-            try:
-                accepted, _ = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self.record.failed("", 0, f"accept failed: {error.strerror}")
-                self._pause_accepting(listener)
-                return
-            self._backoff = _BACKOFF_FIRST
-            accepted.setblocking(False)
-            side = self._side()
-            self._spawn(self._adopt(side, accepted), "accept")
-
-    def _pause_accepting(self, listener: socket.socket) -> None:
-        self._loop.remove_reader(listener.fileno())
-        self._paused = self.after(self._backoff, self._resume_accepting)
-        self._backoff = min(self._backoff * 2, _BACKOFF_LAST)
-
-    def _resume_accepting(self) -> None:
-        self._paused = None
-        if self._listener is not None:
-            self._loop.add_reader(self._listener.fileno(), self._accept)
-
-    async def _adopt(self, side: Side, accepted: socket.socket) -> None:
-        peer = Peer(accepted)
+    def _adopt(self, accepted: socket.socket) -> None:
+        side, peer = self._side(), Peer(accepted)
 
         def http(data: bytes) -> None:
             relay = Relay(self, side, ForwardDoor(self, peer), self.limits.door_head)
@@ -189,6 +162,29 @@ class Plane:
             relay.start(data)
 
         Greeting(self, side, peer, http).start()
+        self._spawn(self._attach(side, accepted), "accept")
+
+    def _adopt_captured(self, accepted: socket.socket) -> None:
+        target = self.context.original_destination(accepted)
+        if target is None:
+            # Somebody connected to the capturing port itself: it is no destination.
+            self.record.failed("", 0, "connection to the port of captured connections refused")
+            reset(accepted)
+            return
+        side, name = self._side(), self.context.hosts.name(target[0])
+        if name:
+            self.context.hosts.hold(name)
+
+            def closed() -> None:
+                self.context.hosts.release(name)
+                self._side_closed(side)
+
+            side.on_closed = closed
+        door = CaptureDoor(self, side, Peer(accepted), target, name)
+        door.start()
+        self._spawn(self._attach(side, accepted, door.proceed), "accept")
+
+    async def _attach(self, side: Side, accepted: socket.socket, then: Callable[[], None] = lambda: None) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: side, accepted)
         except BaseException as error:
@@ -196,6 +192,8 @@ class Plane:
             side.connection_lost(error)
             if not isinstance(error, OSError):
                 raise
+        else:
+            then()
 
     def _side(self) -> Side:
         side = Side(self.limits.high_water, self.limits.low_water)
@@ -205,9 +203,9 @@ class Plane:
 
     def _side_closed(self, side: Side) -> None:
         self._sides.discard(side)
-        if self._full and len(self._sides) < self.limits.connections and self._listener is not None:
-            self._full = False
-            self._resume_accepting()
+        if self._room():
+            for acceptor in self._acceptors:
+                acceptor.roomy()
 
     # ----------------------------------------------------------------------------------------- runtime of the relays
 
@@ -255,10 +253,17 @@ class Plane:
     def admit(
         self, peer: Peer, intent: Intent, done: Callable[[Admission | Denial | Failure], None]
     ) -> asyncio.Task[None]:
+        # A client that asked policy DNS first, and a door with what it got, means the name.
+        meant = dataclasses.replace(intent, host=self.named(intent.host))
+
         async def run() -> None:
-            done(await self.admitter.admit(peer, intent))
+            done(await self.admitter.admit(peer, meant))
 
         return self._spawn(run(), "admit")
+
+    def named(self, host: str) -> str:
+        """The name behind a synthetic address; anything else as it is."""
+        return self.context.hosts.name(host) or host if is_ip_literal(host) else host
 
     def local(self, relay: Relay, head: Head, path: str) -> LocalRequest | None:
         return self._local.serve(relay, head, path)
@@ -305,18 +310,18 @@ class Plane:
 
     def ask(self, caller: Caller, peer: Peer, intent: Intent) -> asyncio.Task[None]:
         """The one way from an intent to a tunnel, whatever the door."""
+        return self.admit(peer, intent, lambda result: self.settle(caller, intent, result))
 
-        def done(result: Admission | Denial | Failure) -> None:
-            if isinstance(result, Denial):
-                self.record.refused_connection(result)
-                caller.refuse(result)
-            elif isinstance(result, Failure):
-                self.record.failed(intent.host, intent.port, result.detail)
-                caller.fail(result)
-            else:
-                self._connect_caller(caller, result)
-
-        return self.admit(peer, intent, done)
+    def settle(self, caller: Caller, intent: Intent, result: Admission | Denial | Failure) -> None:
+        """Record what admission said, and carry it out."""
+        if isinstance(result, Denial):
+            self.record.refused_connection(result)
+            caller.refuse(result)
+        elif isinstance(result, Failure):
+            self.record.failed(intent.host, intent.port, result.detail)
+            caller.fail(result)
+        else:
+            self._connect_caller(caller, result)
 
     def _connect_caller(self, caller: Caller, admission: Admission) -> None:
         """Raw where policy only looks at the connection, through the entrance otherwise."""
@@ -327,6 +332,8 @@ class Plane:
         side, rest = caller.established()
         assert isinstance(side, Side)
         Entrance(self, side, admission).start(rest)
+        if side.ended and not side.closed:
+            side.release()  # it had said everything before anybody who cares was bound
 
     async def _raw(self, caller: Caller, admission: Admission) -> None:
         upstream = await self._connect(admission, tls=False)

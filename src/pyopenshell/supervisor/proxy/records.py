@@ -145,6 +145,27 @@ class Recorder:
         )
         self._denied(denial)
 
+    def refused_name(self, denial: Denial) -> None:
+        """A question to policy DNS about a name that no rule names. Who asked is not known: UDP has no owner."""
+        self.emit(
+            NetworkEvent(
+                "REFUSE",
+                Severity.MEDIUM,
+                Action.DENIED,
+                denial.host,
+                protocol="dns",
+                policy="-",
+                engine="dns",
+                reason=denial.detail,
+                denial_id=denial.id,
+            )
+        )
+        self._denied(denial)
+
+    def counted(self, denial: Denial) -> None:
+        """The same refusal once more: it was written already."""
+        self._denied(denial)
+
     def refused_forward(self, denial: Denial, method: str, path: str) -> None:
         """A denial of a plain-HTTP request before its rules were asked (L4, addresses)."""
         self.emit(

@@ -20,6 +20,12 @@ _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST, which is how a truncated body is told from a finished one."""
 
 
+def reset(connection: socket.socket) -> None:
+    """Close with RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    connection.close()
+
+
 def _ignore(_: object) -> None:
     return None
 
