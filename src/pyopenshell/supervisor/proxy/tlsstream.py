@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,9 @@ class TlsStream(asyncio.Protocol):
 
     __slots__ = (
         "_answered",
+        "_batch",
         "_closing",
+        "_due",
         "_ended",
         "_feed",
         "_incoming",
@@ -101,6 +104,9 @@ class TlsStream(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._answered = False
+        self._due = False
+        """In the batch."""
+        self._batch = _batches.setdefault(asyncio.get_running_loop(), [])
         self._left = 0
         """Unsent bytes when the shutdown's deadline was last looked at."""
         self._closing = False
@@ -159,6 +165,12 @@ class TlsStream(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
+    def flush(self) -> None:
+        """Send what is encrypted."""
+        self._due = False
+        if not self._tcp.is_closing():
+            self._flush()
+
     def _flush(self) -> None:
         data = self._take()
         if data:
@@ -180,7 +192,13 @@ class TlsStream(asyncio.Protocol):
             # A connection whose keys are gone; the loss is reported by its transport.
             self._tcp.abort()
             return
-        self._tcp.write(self._take())
+        if not self._due:
+            # Sent behind whatever else this turn of the event loop reads: waking a sleeping CPU for each record by
+            # itself would cost more than the record, and what is written in pieces leaves as one.
+            self._due = True
+            if not self._batch:
+                asyncio.get_running_loop().call_soon(_send, self._batch)
+            self._batch.append(self)
 
     def close(self) -> None:
         """Send close_notify behind what was written, then read and drop until the peer ends too, or a deadline."""
@@ -291,3 +309,14 @@ class TlsStream(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._side.resume_writing()
+
+
+_batches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[TlsStream]] = weakref.WeakKeyDictionary()
+"""For each event loop, the streams with records to send before it waits again."""
+
+
+def _send(batch: list[TlsStream]) -> None:
+    streams = batch[:]
+    batch.clear()
+    for stream in streams:
+        stream.flush()
