@@ -391,3 +391,19 @@ async def test_curl_speaks_socks5h_through_it(tls_upstream: Upstream) -> None:
         ca.unlink()
         assert (process.returncode, b"/public/curl" in out) == (0, True), err
         assert "secret" not in " ".join(r.log.lines())
+
+
+async def test_no_hint_at_http3_reaches_the_client(door: Door) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 200 OK\r\nAlt-Svc: h3=":443"\r\nX-Kept: 1\r\nContent-Length: 0\r\n\r\n')
+
+    upstream = Upstream(handler)
+    await upstream.start(None)
+    api = rule("api", rest("api.test", ("GET", "/**"), port=80))
+    async with rig(api, upstreams={("api.test", 80): upstream.address}) as r:
+        ask = "GET /x HTTP/1.1\nHost: api.test\n\n"
+        opened, headers = await door.run(r, "api.test", 80, lambda client: client.request(ask).headers)
+        assert opened == OPEN
+        assert headers is not None
+        assert ("alt-svc" in headers, headers["x-kept"]) == (False, "1")

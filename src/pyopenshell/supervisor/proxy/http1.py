@@ -93,6 +93,7 @@ _KINDS = {
     b"proxy-authorization": _HOP,
     b"proxy-authenticate": _HOP,
     b"proxy-connection": _HOP,
+    b"alt-svc": _HOP,  # a hint at HTTP/3, which does not leave the sandbox
     b"x-http-method-override": _OVERRIDE,
     b"x-http-method": _OVERRIDE,
     b"x-method-override": _OVERRIDE,
