@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from pyopenshell.cli.doctor import command
 from pyopenshell.drivers.local.sandbox import BUILD_SECONDS
-from pyopenshell.isolation import walls
+from pyopenshell.isolation import assurance, walls
 from pyopenshell.isolation.environment import BASE
 from pyopenshell.isolation.mounts import _HOST_READ_ONLY
 from tests.docs.code import argument, arguments, calls, modules, page
@@ -50,7 +51,7 @@ def _constants(value: ast.expr | None) -> set[str]:
 
 def fixes() -> set[str]:
     """Literal fixes; those with values in them cannot be compared."""
-    found = set(walls._FIXES.values())
+    found = set(walls.FIXES.values())
     for room in ROOMS:
         for one in calls("DriverError", "WallError", room=room):
             value = None if any(isinstance(a, ast.Starred) for a in one.call.args) else argument(one, "fix", 2)
@@ -80,7 +81,7 @@ def test_every_fix_is_given(fix: str) -> None:
 
 
 def test_every_wall_has_its_fix_in_its_row() -> None:
-    for reason, fix in walls._FIXES.items():
+    for reason, fix in walls.FIXES.items():
         row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{reason}` |"))
         assert fix in row
 
@@ -99,3 +100,11 @@ def test_every_host_directory_that_is_visible_is_named() -> None:
     row = next(line for line in TEXT.splitlines() if line.startswith("| `/usr`"))
     for path in _HOST_READ_ONLY:
         assert f"`{path}`" in row or (path.startswith("/lib") and "`/lib*`" in row), path
+
+
+def test_every_level_and_tier_is_explained() -> None:
+    assert set(command.LEVELS) == set(assurance.LEVELS)
+    for level in assurance.LEVELS:
+        assert f"| `{level}` |" in TEXT
+    for tier in command.TIERS:
+        assert f"| {tier} |" in TEXT

@@ -20,12 +20,17 @@ SECTIONS = {
         ("status", "pyopenshell.cli.status", "Is the gateway there, and who am I to it?"),
     ),
     "ADDITIONAL COMMANDS": (
+        (
+            "doctor",
+            "pyopenshell.cli.doctor.command",
+            "Which walls hold on this machine, and what to do about the others.",
+        ),
         ("term", "pyopenshell.cli.term", "The approval inbox on a full screen."),
         ("web", "pyopenshell.cli.web", "The approval inbox in a browser on this machine."),
         ("demo", "pyopenshell.cli.demo.command", "Watch the whole loop happen, for real, on this machine."),
     ),
 }
-ALIASES = {"sb": "sandbox", "lg": "logs", "pol": "policy", "rl": "rule", "gw": "gateway"}
+ALIASES = {"sb": "sandbox", "lg": "logs", "pol": "policy", "rl": "rule", "gw": "gateway", "dr": "doctor"}
 
 EXAMPLES = (
     "openshell sandbox create -- curl https://example.com",

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Sequence
 
 from pyopenshell.isolation import channel, command, landlock, mounts, network, seccomp, syscalls
+from pyopenshell.isolation.assurance import FILES, Loss
 from pyopenshell.isolation.channel import Message
 from pyopenshell.isolation.walls import BASE_READ, BASE_WRITE, UID, WallError, Walls, wall
 
@@ -25,16 +26,18 @@ def main(control: socket.socket, lifeline: socket.socket, walls: Walls) -> None:
     syscalls.set_process_name("openshell-init")
     syscalls.set_command_line("openshell-init")  # the host's names paths of the host
     try:
-        restrictions, offered, notes = _build(control, walls)
+        restrictions, offered, losses = _build(control, walls)
     except WallError as error:
         channel.send(control, {"failed": error.as_message()})
         os._exit(1)
-    channel.send(control, {"ready": list(offered), "notes": notes}, list(offered.values()))
+    channel.send(
+        control, {"ready": list(offered), "losses": [loss.as_message() for loss in losses]}, list(offered.values())
+    )
     channel.close_all(offered.values())
     _Server(control, lifeline, restrictions).run()
 
 
-def _build(control: socket.socket, walls: Walls) -> tuple[command.Restrictions, dict[str, int], list[str]]:
+def _build(control: socket.socket, walls: Walls) -> tuple[command.Restrictions, dict[str, int], list[Loss]]:
     message, trees = channel.receive(control)
     if message is None:
         os._exit(1)
@@ -52,28 +55,29 @@ def _build(control: socket.socket, walls: Walls) -> tuple[command.Restrictions, 
     with contextlib.suppress(OSError):  # cosmetic; some container profiles deny it
         syscalls.sethostname(walls.hostname)
     with wall("MountsRefused"):
-        degraded = mounts.build(walls, trees)
+        losses = mounts.build(walls, trees)
     with wall("PrivilegesNotDropped"):
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         syscalls.drop_bounding_set()
-    ruleset, notes = _landlock(walls)
+    ruleset, more = _landlock(walls)
     with wall("SeccompUnavailable"):
         # One listener for the whole sandbox: every command inherits the filter.
         offered["notify"] = seccomp.install_listener(seccomp.watched_filter())
     offered["proc"] = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     offered["root"] = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     program = seccomp.command_filter()
-    return command.Restrictions(program, ruleset, walls.processes, walls.open_files), offered, degraded + notes
+    return command.Restrictions(program, ruleset, walls.processes, walls.open_files), offered, losses + more
 
 
-def _landlock(walls: Walls) -> tuple[int | None, list[str]]:
+def _landlock(walls: Walls) -> tuple[int | None, list[Loss]]:
     """(ruleset descriptor, what could not be done). With `landlock_required` anything missing is an error."""
     with wall("LandlockUnavailable"):
         version = landlock.abi()
         if not version:
             if walls.landlock_required:
                 raise OSError("this kernel offers no Landlock")
-            return None, ["Landlock is unavailable: filesystem_policy is not enforced beyond the mounts"]
+            text = "Landlock is unavailable: filesystem_policy is not enforced beyond the mounts"
+            return None, [Loss(FILES, text)]
         ruleset = landlock.Ruleset(version)
         # Without this `ls /` and `ls /dev` fail, and programs that walk up from the workdir with them.
         ruleset.allow("/", landlock.LIST)
@@ -83,10 +87,15 @@ def _landlock(walls: Walls) -> tuple[int | None, list[str]]:
             ruleset.allow(path, landlock.WRITE)
         missing = [path for path in walls.read_only if not _allow(ruleset, path, landlock.READ)]
         missing += [path for path in walls.read_write if not _allow(ruleset, path, landlock.WRITE)]
-    notes = [f"filesystem_policy names {path}, which does not exist in the sandbox" for path in missing]
-    if notes and walls.landlock_required:
-        raise WallError("FilesystemPolicyPath", "; ".join(notes), "remove the path or create it on the host")
-    return ruleset.fd, notes
+    # Such a path is not opened to anybody: said, but nothing is weaker for it.
+    losses = [Loss("", f"filesystem_policy names {path}, which does not exist in the sandbox") for path in missing]
+    if losses and walls.landlock_required:
+        text = "; ".join(loss.text for loss in losses)
+        raise WallError("FilesystemPolicyPath", text, "remove the path or create it on the host")
+    if version < landlock.TRUNCATE_ABI:
+        text = f"Landlock ABI {version} does not confine truncation: a file that may only be read can be emptied"
+        losses.append(Loss(FILES, text))
+    return ruleset.fd, losses
 
 
 def _allow(ruleset: landlock.Ruleset, path: str, rights: int) -> bool:

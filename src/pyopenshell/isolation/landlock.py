@@ -22,6 +22,10 @@ READ = _EXECUTE | _READ_FILE | _READ_DIR
 WRITE = 0xFFFF
 
 
+TRUNCATE_ABI = 3
+"""Before it, a file that may only be read can still be emptied."""
+
+
 def abi() -> int:
     """Version the running kernel offers, 0 when it has none (not built, not in the `lsm=` list, or blocked)."""
     try:

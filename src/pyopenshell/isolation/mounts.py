@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from pyopenshell.isolation import syscalls
+from pyopenshell.isolation.assurance import NETWORK, Loss
 from pyopenshell.isolation.syscalls import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOSUID,
@@ -55,7 +56,7 @@ def _sources(walls: Walls) -> list[str]:
     return [walls.etc, *(bind.source for bind in walls.binds)]
 
 
-def build(walls: Walls, trees: Sequence[int]) -> list[str]:
+def build(walls: Walls, trees: Sequence[int]) -> list[Loss]:
     """Assemble and enter the new root; returns what could not be done as well as it should. Raises OSError.
 
     `trees`: what `open_sources` gave; empty: bind by path.
@@ -88,7 +89,7 @@ def build(walls: Walls, trees: Sequence[int]) -> list[str]:
     syscalls.pivot_root(".", ".")  # stacks the old root on the new one ...
     syscalls.umount(".", syscalls.MNT_DETACH)  # ... and drops it
     os.chdir("/")
-    return host.notes
+    return host.losses
 
 
 def _bind(source: str, target: str, *, read_only: bool) -> None:
@@ -137,7 +138,7 @@ class HostTrees:
         """`empty` is a directory that is and stays empty; it may be mounted over later."""
         self._empty = empty
         self._mounts: list[str] | None = None
-        self.notes: list[str] = []
+        self.losses: list[Loss] = []
 
     def show(self, path: str, target: str) -> None:
         """The tree at `path` appears at `target`, which must not exist."""
@@ -147,9 +148,8 @@ class HostTrees:
         except OSError as error:
             if not self._split(path, target):
                 reason = os.strerror(error.errno or 0)
-                self.notes.append(
-                    f"{path} is a plain bind mount ({reason}): unix sockets of the host in it can be reached"
-                )
+                text = f"{path} is a plain bind mount ({reason}): unix sockets of the host in it can be reached"
+                self.losses.append(Loss(NETWORK, text))
                 _bind(path, target, read_only=True)
 
     def _split(self, path: str, target: str) -> bool:

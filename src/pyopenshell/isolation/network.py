@@ -30,7 +30,7 @@ def build() -> dict[str, socket.socket]:
     `6` behind the name where the kernel has IPv6, `nflog` where it has that.
     """
     with wall("NetworkRefused"):
-        ipv6 = _addresses()
+        ipv6 = addresses()
         _sysctls()
         with open("/proc/sys/net/ipv4/tcp_fwmark_accept", "w") as file:  # IPv6 too
             file.write("1")  # an accepted socket bears its client's mark: identity
@@ -77,7 +77,7 @@ def original_destination(accepted: socket.socket) -> tuple[str, int] | None:
         return None
 
 
-def _addresses() -> bool:
+def addresses() -> bool:
     """True when the kernel has IPv6."""
     route = Netlink.open(NETLINK_ROUTE)
     try:

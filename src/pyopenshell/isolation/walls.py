@@ -41,7 +41,7 @@ class WallError(Exception):
         return cls(str(message.get("reason")), str(message.get("message")), str(message.get("fix", "")))
 
 
-_FIXES = {
+FIXES = {
     "UserNamespacesUnavailable": "allow user namespaces (sysctl user.max_user_namespaces>0, "
     "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0) or run the gateway as root",
     "IdMapRefused": "run the gateway where /proc/self/uid_map covers its own id, or as root with unmapped ids to spare",
@@ -63,7 +63,7 @@ def wall(reason: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WallError(reason, str(error), _FIXES.get(reason, "")) from error
+        raise WallError(reason, str(error), FIXES.get(reason, "")) from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

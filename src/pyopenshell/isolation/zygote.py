@@ -85,7 +85,7 @@ def _launch(walls: Walls, lifeline: int) -> tuple[Message, list[int]]:
             _become_init(theirs, lifeline, walls)
         try:
             with wall("IdMapRefused"):
-                _map_ids(pid, walls)
+                map_ids(pid, walls.host_uid, walls.host_gid)
             _first_to_go(pid)
             trees = []
             if os.geteuid() == 0:
@@ -120,15 +120,15 @@ def _first_to_go(pid: int) -> None:
         file.write("1000")
 
 
-def _map_ids(pid: int, walls: Walls) -> None:
+def map_ids(pid: int, host_uid: int, host_gid: int) -> None:
     """One line each: the sandbox's id straight to a host id. An unprivileged caller may only name its own.
 
     Capabilities in the new namespace do not depend on being uid 0, so no second, nested namespace is needed. Host id 0
     is refused: even without a capability it owns, and so reads, every root file.
     """
-    if walls.host_uid == 0 or walls.host_gid == 0:
+    if host_uid == 0 or host_gid == 0:
         raise OSError(1, "a sandbox must not be mapped to host id 0")
-    files = [("uid_map", f"{UID} {walls.host_uid} 1"), ("gid_map", f"{UID} {walls.host_gid} 1")]
+    files = [("uid_map", f"{UID} {host_uid} 1"), ("gid_map", f"{UID} {host_gid} 1")]
     if os.geteuid() != 0:
         files.insert(0, ("setgroups", "deny"))  # the kernel wants this before an unprivileged gid_map
     for name, value in files:

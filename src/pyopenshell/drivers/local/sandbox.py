@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from pyopenshell.drivers.local.loop import Link, Loop, Timer, Watch
 from pyopenshell.isolation import channel
+from pyopenshell.isolation.assurance import Loss
 from pyopenshell.isolation.channel import Message
 from pyopenshell.isolation.environment import environment
 from pyopenshell.isolation.walls import WallError, Walls
@@ -69,7 +70,7 @@ class Sandbox:
         self._ended, self._exited = ended, exited
         self.id, self.instance_id = str(request["sandbox_id"]), str(request["instance_id"])
         self.state = State.BUILDING
-        self.notes: list[str] = []
+        self.losses: list[Loss] = []
         self.main_exit: int | None = None
         self._why = ("Ended", "")
         self._failure: WallError | None = None
@@ -163,7 +164,7 @@ class Sandbox:
 
     def _walls_stand(self, message: Message, fds: list[int]) -> None:
         offered = dict(zip(message["ready"], fds, strict=True))
-        self.notes = list(message["notes"])
+        self.losses = [Loss(**loss) for loss in message["losses"]]
         records, identity = channel.pair()
         with records, identity, self._lifeline:
             if self.state is State.BUILDING and self._supervisor_link is not None:

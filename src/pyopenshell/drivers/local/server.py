@@ -183,7 +183,7 @@ class Server:
         existing = self._sandboxes.get(sandbox_id)
         if existing is not None:
             if existing.instance_id == message["instance_id"] and existing.state is State.RUNNING:
-                link.send({"re": message["id"], "notes": existing.notes})
+                link.send({"re": message["id"]})
                 return
             self._when_ended(sandbox_id, lambda: self._request(link, message, []))
             existing.terminate("Replaced", "a newer instance takes its place")
@@ -203,7 +203,7 @@ class Server:
             sandbox = self._sandboxes[sandbox_id]
             if error is None:
                 self._files.finish(sandbox_id)
-                link.send({"re": message["id"], "notes": sandbox.notes})
+                link.send({"re": message["id"]})
                 self._publish(self._status(sandbox))
                 return
             del self._sandboxes[sandbox_id]
@@ -298,7 +298,7 @@ class Server:
             self._publish(self._status(sandbox))
 
     def _status(self, sandbox: Sandbox) -> dict[str, Any]:
-        notes = "; ".join(sandbox.notes)
+        notes = "; ".join(loss.text for loss in sandbox.losses)
         return {
             "sandbox_id": sandbox.id,
             "instance_id": sandbox.instance_id,

@@ -1,0 +1,1 @@
+"""`openshell doctor`: what holds on this machine, tried and not assumed."""
