@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -128,6 +129,28 @@ def test_colours_where_nothing_forbids_them(env: dict[str, str]) -> None:
         os.write(terminal.master, b"\x03")
         assert terminal.close() == 0
         assert _COLOUR.search(terminal.screen)
+
+
+def test_a_terminal_that_goes_away_ends_it_at_once(env: dict[str, str]) -> None:
+    """Closed without a SIGHUP, as for a program that is not of the terminal's own session."""
+    with Terminal(env, "term") as terminal:
+        terminal.until(b"Approving would newly permit")
+        os.close(terminal.master)
+        assert terminal.child.wait(30) == 129
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_it_and_gives_the_terminal_back(env: dict[str, str], number: int, code: int) -> None:
+    with Terminal(env, "term") as terminal:
+        before = termios.tcgetattr(terminal.master)
+        terminal.until(b"Approving would newly permit")
+        assert termios.tcgetattr(terminal.master) != before
+        terminal.child.send_signal(number)
+        terminal.until(b"\x1b[?1049l")
+        assert termios.tcgetattr(terminal.master) == before
+        assert terminal.close() == code
+        assert b"Traceback" not in terminal.screen
+        assert b"Error" not in terminal.screen
 
 
 def test_without_a_terminal_it_says_what_to_use(tmp_path: Path) -> None:

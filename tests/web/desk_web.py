@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,6 +50,31 @@ class Web:
         finally:
             writer.close()
             await writer.wait_closed()
+
+    @contextlib.asynccontextmanager
+    async def stream(self, path: str) -> AsyncIterator[AsyncGenerator[Any]]:
+        """The events of a server-sent stream, decoded, until the server ends it. An answer that is cut off raises."""
+        host, _, port = self.authority.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+
+        async def events() -> AsyncGenerator[Any]:
+            data = b""
+            while size := int(await reader.readline(), 16):
+                data += await reader.readexactly(size)
+                await reader.readexactly(2)
+                *whole, data = data.split(b"\n\n")
+                for one in whole:
+                    yield json.loads(one.removeprefix(b"data: "))
+            assert not data
+
+        try:
+            writer.write(f"GET {path} HTTP/1.1\r\nhost: {self.authority}\r\ncookie: {self.cookie}\r\n\r\n".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            assert head.startswith("http/1.1 200"), head
+            assert "content-type: text/event-stream" in head
+            yield events()
+        finally:
+            writer.close()
 
     async def ask(self, method: str, path: str, body: Any = None, **headers: str | None) -> Answer:
         """As the page would ask; a header given as None is left out."""

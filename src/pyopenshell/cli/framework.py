@@ -181,8 +181,6 @@ class Root(click.Group):
             code = report(error, verbose=self._app.verbose > 0)
         except KeyboardInterrupt:
             code = 130
-        except asyncio.CancelledError:  # SIGTERM or SIGHUP, where a command cleans up after itself
-            code = 143
         sys.exit(code if isinstance(code, int) else 0)
 
 

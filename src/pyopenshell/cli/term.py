@@ -7,6 +7,7 @@ import sys
 import click
 
 from pyopenshell.cli.app import App, CliError
+from pyopenshell.cli.ending import end_without_terminal, ended_by_signals
 from pyopenshell.cli.framework import Command
 
 
@@ -29,7 +30,9 @@ from pyopenshell.cli.framework import Command
 async def command(app: App, theme: str) -> None:
     if not sys.stdin.isatty() or not sys.stdout.isatty():
         raise CliError("term needs a terminal; without one use: openshell rule get --watch", 2)
-    async with app.connect() as gateway:
-        from pyopenshell.tui.app import run
+    end_without_terminal(sys.stdin.fileno())
+    with ended_by_signals():
+        async with app.connect() as gateway:
+            from pyopenshell.tui.app import run
 
-        await run(gateway, theme)
+            await run(gateway, theme)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
 import click
 
 from pyopenshell.cli.app import App, CliError
+from pyopenshell.cli.ending import ended_by_signals
 from pyopenshell.cli.framework import Command, output_option
 from pyopenshell.cli.output import emit, say
 
@@ -27,10 +30,11 @@ async def command(app: App, port: int, output: str) -> None:
         say(f"The inbox is at {url}")
         say("The link works once, in one browser of this machine. Ctrl-C ends the inbox; sandboxes go on.")
 
-    async with app.connect() as gateway:
-        from pyopenshell.web.server import serve
+    with ended_by_signals(signal.SIGINT):
+        async with app.connect() as gateway:
+            from pyopenshell.web.server import serve
 
-        try:
-            await serve(gateway, port, announce)
-        except OSError as error:
-            raise CliError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
+            try:
+                await serve(gateway, port, announce)
+            except OSError as error:
+                raise CliError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from None

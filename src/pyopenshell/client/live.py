@@ -9,7 +9,7 @@ import asyncio
 import collections
 import dataclasses
 import datetime
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
 from pyopenshell.client import cards
@@ -172,7 +172,7 @@ class Live:
 
     # -- following ---------------------------------------------------------------------------------------------
 
-    async def changes(self) -> AsyncIterator[int]:
+    async def changes(self) -> AsyncGenerator[int]:
         """The version of the picture now, and again whenever it has changed; changes that come fast count as one."""
         seen = -1
         while True:

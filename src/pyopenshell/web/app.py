@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -19,6 +20,7 @@ from pyopenshell.client.errors import GatewayError
 from pyopenshell.client.live import Entry, Live
 from pyopenshell.web.guard import Guard, Session
 
+T = TypeVar("T")
 STATIC = Path(__file__).with_name("static")
 MAX_BODY = 512 * 1024
 DECIDED_SHOWN, OBSERVED_SHOWN = 100, 100
@@ -49,6 +51,11 @@ class Pages:
 
     def __init__(self, live: Live) -> None:
         self.live, self._gateway = live, live.gateway
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        """Ends every answer that would go on for ever."""
+        self._ended.set()
 
     def app(self, session: Session, port: int) -> Guard:
         def login(request: Request) -> Response:
@@ -95,11 +102,32 @@ class Pages:
         }
 
     async def events(self, request: Request) -> Response:
-        async def stream() -> AsyncIterator[bytes]:
-            async for _ in self.live.changes():
+        async def stream() -> AsyncGenerator[bytes]:
+            async for _ in self._until_ended(self.live.changes()):
                 yield b"data: " + msgspec.json.encode(self.state()) + b"\n\n"
 
         return StreamingResponse(stream(), media_type="text/event-stream")
+
+    async def _until_ended(self, source: AsyncGenerator[T]) -> AsyncGenerator[T]:
+        """`source`, until the server ends."""
+        ended = asyncio.ensure_future(self._ended.wait())
+        item: asyncio.Future[T] | None = None
+        try:
+            while True:
+                item = asyncio.ensure_future(anext(source))
+                await asyncio.wait((item, ended), return_when=asyncio.FIRST_COMPLETED)
+                if ended.done():
+                    item.cancel()
+                    await asyncio.gather(item, return_exceptions=True)
+                    return
+                try:
+                    yield item.result()
+                except StopAsyncIteration:
+                    return
+        finally:
+            ended.cancel()
+            if item is None or not item.cancel():  # one that is still awaited ends the source by being cancelled
+                await source.aclose()
 
     async def card(self, request: Request) -> Response:
         try:

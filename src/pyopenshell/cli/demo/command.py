@@ -7,7 +7,6 @@ import base64
 import contextlib
 import json
 import secrets
-import signal
 import sys
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ import click
 
 from pyopenshell.cli.app import App, CliError
 from pyopenshell.cli.demo.screen import Screen
+from pyopenshell.cli.ending import ended_by_signals
 from pyopenshell.cli.framework import Command, output_option
 from pyopenshell.cli.output import emit
 from pyopenshell.client import visible
@@ -69,22 +69,19 @@ async def _perform(screen: Screen, target: Target, override: ConnectTo | None, y
     from pyopenshell.cli.demo.story import Story
     from pyopenshell.client.gateway import Gateway
 
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    if task is not None:
-        for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal must not leave the house behind
-            loop.add_signal_handler(number, task.cancel)
-    closing = contextlib.ExitStack()
-    opening = asyncio.ensure_future(asyncio.to_thread(closing.enter_context, open_house(override)))
-    try:
-        house = await asyncio.shield(opening)
-        screen.stage(f"gateway of its own at {house.gateway.endpoint}, mutual TLS, state in {house.root}")
-        async with await Gateway.open(house.registration) as gateway:
-            for one in (await gateway.operator_status()).connect_to:
-                screen.stage(f"operator's override: {one.host}:{one.port} is dialled at {one.address}")
-            outcome = await Story(gateway, screen, Scripted() if yes else AtTerminal(), target).tell()
-    finally:
-        await asyncio.wait({opening})  # interrupted while opening: what is half open is closed, too
-        await asyncio.shield(asyncio.to_thread(closing.close))
+    with ended_by_signals():  # a closed terminal must not leave the house behind
+        closing = contextlib.ExitStack()
+        opening = asyncio.ensure_future(asyncio.to_thread(closing.enter_context, open_house(override)))
+        try:
+            house = await asyncio.shield(opening)
+            screen.stage(f"gateway of its own at {house.gateway.endpoint}, mutual TLS, state in {house.root}")
+            async with await Gateway.open(house.registration) as gateway:
+                for one in (await gateway.operator_status()).connect_to:
+                    screen.stage(f"operator's override: {one.host}:{one.port} is dialled at {one.address}")
+                outcome = await Story(gateway, screen, Scripted() if yes else AtTerminal(), target).tell()
+        finally:
+            await asyncio.wait({opening})  # interrupted while opening: what is half open is closed, too
+            await asyncio.shield(asyncio.to_thread(closing.close))
     outcome.problems += [f"nothing was left behind (still there: {thing})" for thing in house.left]
     return outcome
 
