@@ -1,4 +1,4 @@
-"""A house of the demo's own: directories, gateway and driver host that nobody else uses, and that all end with it."""
+"""A private house: directories, gateway and driver host that nobody else uses, and that all end with it."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class House:
 
 
 @contextlib.contextmanager
-def open_house(override: ConnectTo | None) -> Iterator[House]:
+def open_house(override: ConnectTo | None, purpose: str = "demo") -> Iterator[House]:
     """Start a private gateway, and end everything afterwards, whatever happened. Raises CliError."""
-    root = Path(tempfile.mkdtemp(prefix="openshell-demo-"))
+    root = Path(tempfile.mkdtemp(prefix=f"openshell-{purpose}-"))
     environ = {key: value for key, value in os.environ.items() if not key.startswith("OPENSHELL_")}
     environ |= {
         "XDG_CONFIG_HOME": str(root / "config"),

@@ -16,6 +16,7 @@ from pyopenshell.cli.output import emit, say
 from pyopenshell.client import visible
 
 if TYPE_CHECKING:
+    from pyopenshell.cli.doctor.attack import Outcome
     from pyopenshell.isolation.probe import Report
     from pyopenshell.isolation.surroundings import Limit
 
@@ -48,7 +49,7 @@ class _Doctor(Group):
     alias="dr",
     help="Which walls hold on this machine, found by building each, and what to do about the others. "
     "Exits 0 only when a sandbox made here has them all.",
-    examples=("openshell doctor", "openshell doctor -o json"),
+    examples=("openshell doctor", "openshell doctor -o json", "openshell doctor attack"),
 )
 @output_option
 def command(output: str) -> None: ...
@@ -124,3 +125,49 @@ def lines(report: Report, limits: list[Limit]) -> Iterator[str]:
     colour = "green" if report.level == "full" else "red"
     word = click.style(report.level, fg=colour)
     yield f"Assurance: {word} ({LEVELS[report.level]}), found in {report.milliseconds} ms"
+
+
+@command.command(
+    "attack",
+    help="Start one real sandbox in an installation of its own, attack it from inside, and say what held. "
+    "Exits 0 only if everything did; leaves nothing behind.",
+)
+@output_option
+async def attack(output: str) -> None:
+    from pyopenshell.cli.doctor.attack import perform
+
+    outcome = await perform()
+    if output != "table":
+        emit(
+            {
+                "attacks": outcome.attacks,
+                "attacker": "shell" if outcome.with_shell else "python",
+                "held": outcome.held,
+                "left": outcome.left,
+            },
+            output,
+        )
+    else:
+        for line in attack_lines(outcome):
+            say(line)
+    if not outcome.held:
+        raise click.exceptions.Exit(1)
+
+
+def attack_lines(outcome: Outcome) -> Iterator[str]:
+    """What people read. Pure."""
+    if outcome.with_shell:
+        yield "This host has no /usr/bin/python3: only what a shell can try was tried."
+        yield ""
+    for one in outcome.attacks:
+        word, colour = ("held", "green") if one.held else ("NOT HELD", "red")
+        yield f"  {click.style(f'{word:<9}', fg=colour)} {one.title}: {visible(one.saw, 400)}"
+        if one.record:
+            yield f"            record: {visible(one.record, 300)}"
+    for left in outcome.left:
+        yield f"  {click.style('NOT HELD', fg='red')}  left behind: {visible(left)}"
+    yield ""
+    failed = sum(not one.held for one in outcome.attacks)
+    yield f"{len(outcome.attacks) - failed} of {len(outcome.attacks)} held" + (
+        "." if not failed else f", {failed} did NOT."
+    )
