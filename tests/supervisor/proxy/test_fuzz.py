@@ -272,8 +272,11 @@ def test_a_servers_frames_are_followed_the_same_in_any_pieces_and_as_strictly_as
         closed = any(frame.opcode is Opcode.CLOSE for frame in client.received_frames())
     except ParseFailed:
         return
-    # What wsproto takes, we take; behind a close frame it looks at nothing any more.
-    assert not error or closed
+    # What wsproto takes, we take; it says nothing yet of a frame whose payload is still to come, and behind a close
+    # frame it looks at nothing any more.
+    rest = data[len(passed) :]
+    judged = len(rest) >= 2 and len(rest) >= 2 + (rest[1] & 0x7F)
+    assert not error or closed or not judged
 
 
 class Nothing:
