@@ -1,7 +1,8 @@
 """One client connection that speaks HTTP/1: keep-alive exchanges, streamed both ways, one at a time and in order.
 
 Free of I/O and of policy: bytes come in as calls, go out through channels, and a door judges every request. What may
-live here is message mechanics only: where messages end, who is paused, what is reused, when to close.
+live here is message mechanics only: where messages end, who is paused, what is reused, when to close. This is the
+client's half; `upstream` has the other one.
 """
 
 from __future__ import annotations
@@ -10,106 +11,53 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pyopenshell.supervisor.proxy.admission import Failure
-from pyopenshell.supervisor.proxy.http1 import (
-    Body,
-    Framing,
-    Head,
-    MessageError,
-    parse_request,
-    parse_response,
-    rebuild,
-)
+from pyopenshell.supervisor.proxy.http1 import Body, Framing, MessageError, parse_request
 from pyopenshell.supervisor.proxy.parting import linger
 from pyopenshell.supervisor.proxy.records import error_response
+from pyopenshell.supervisor.proxy.upstream import UpstreamHalf
 
 if TYPE_CHECKING:
     from pyopenshell.supervisor.denial import Denial
+    from pyopenshell.supervisor.proxy.admission import Failure
     from pyopenshell.supervisor.proxy.channel import Channel, Door, Route, Runtime, Timer, Upgrade
 
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _REPLAYABLE = frozenset({"GET", "HEAD", "OPTIONS"})
-_MAX_INTERIM = 32
-_CLOSE = b"Connection: close\r\n"
 
 
-class Relay:
+class Relay(UpstreamHalf):
     """See the module. Public attributes are for doors; nobody else looks inside."""
 
     __slots__ = (
-        "_awaiting",
         "_begun",
-        "_body",
         "_collected",
-        "_discarded",
-        "_discarding",
-        "_interim",
-        "_last",
         "_max_head",
         "_on_collected",
-        "_pending",
         "_pumping",
-        "_replay",
-        "_response",
-        "_reused",
-        "_route",
-        "_runtime",
         "_timer",
-        "_upgrade",
-        "_upstream",
-        "_upstream_buffer",
-        "buffer",
         "busy",
-        "client",
-        "close_after",
         "door",
-        "ended",
         "exchanges",
         "half_close",
-        "head",
         "raw",
     )
 
     def __init__(self, runtime: Runtime, client: Channel, door: Door, max_head: int) -> None:
-        self.client = client
+        super().__init__(runtime, client)
         self.door = door
-        self.head: Head = Head()
-        """Of the request under way, while `busy`."""
         self.raw = b""
         """The same head as it came, blank line included."""
-        self.buffer = b""
-        """Client bytes not consumed yet: a partial head, an unread body, or pipelined requests."""
         self.busy = False
-        self.close_after = False
-        self.ended = False
         self.half_close = True
         """Whether an end of the client's sending may be less than the end of the client."""
         self.exchanges = 0
-        self._runtime = runtime
         self._max_head = max_head
         self._timer: Timer | None = None
         self._pumping = False
         self._begun = False
         """The request's body is being read, or was."""
-        self._body: Body | None = None
-        """The request's body while it is still arriving."""
-        self._discarding = False
-        self._discarded = 0
         self._collected: list[bytes] = []
         self._on_collected: Callable[[bytes], None] | None = None
-        self._route: Route | None = None
-        self._upstream: Channel | None = None
-        self._upstream_buffer = b""
-        self._pending: list[bytes] = []
-        self._awaiting = False
-        """A request was handed to an upstream (or waits for one) and its response has not ended."""
-        self._response: Body | None = None
-        self._interim = 0
-        self._last = False
-        self._reused = False
-        self._replay = b""
-        self._upgrade: Upgrade | None = None
-        """The request under way asks to leave HTTP."""
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "busy" if self.busy else "idle"
@@ -328,6 +276,15 @@ class Relay:
         self.close()
         return True
 
+    def dial(self, route: Route) -> None:
+        self._runtime.dial(self, route)
+
+    def fail(self, failure: Failure) -> bytes:
+        return self.door.failed(self, failure)
+
+    def refuse(self, denial: Denial) -> bytes:
+        return self.door.refused(self, denial)
+
     # ------------------------------------------------------------------------------------------------- request body
 
     def _begin_body(self) -> bytes:
@@ -385,237 +342,6 @@ class Relay:
             self._response = None
             self.door.malformed(self, detail)
             self._linger()
-
-    # ----------------------------------------------------------------------------------------------------- upstream
-
-    def upstream_ready(self, upstream: Channel) -> None:
-        """`dial` succeeded."""
-        route = self._route
-        if self.ended or not self._awaiting or route is None:
-            if route is not None:
-                self._runtime.give(route, upstream)
-            else:
-                upstream.close()
-            return
-        self._attach(upstream)
-        self._reused = False
-        self._replay = b""
-        for piece in self._pending:
-            upstream.write(piece)
-        self._pending.clear()
-        if self._body is not None and not upstream.congested:
-            self.client.resume()
-
-    def upstream_failed(self, failure: Failure) -> None:
-        if self.ended or not self._awaiting:
-            return
-        self._pending.clear()
-        self.answer(self.door.failed(self, failure))
-
-    def upstream_refused(self, denial: Denial) -> None:
-        if self.ended or not self._awaiting:
-            return
-        self._pending.clear()
-        self.answer(self.door.refused(self, denial))
-
-    def upstream_data(self, data: bytes) -> None:
-        if self._response is not None:
-            self._response_body(data)
-        elif self._awaiting:
-            if self._upstream_buffer:
-                data = self._upstream_buffer + data
-            self._response_head(data)
-        else:
-            self._drop()
-
-    def upstream_eof(self) -> bool:
-        response = self._response
-        if response is not None and response.framing is Framing.UNTIL_EOF:
-            self._last = True
-            self._response_done()
-        else:
-            self.upstream_lost()
-        return False
-
-    def upstream_lost(self) -> None:
-        response, started = self._response, bool(self._upstream_buffer)
-        self._drop()
-        if response is not None:
-            self._response = None
-            self.door.failed(self, Failure("response", "upstream_closed", "upstream closed before its response ended"))
-            if response.framing is Framing.UNTIL_EOF:
-                # Nothing but a reset tells the client that this was not the end.
-                self.abort()
-            else:
-                self.close()
-        elif self._awaiting:
-            route = self._route
-            if self._reused and self._replay and not started and not self._interim and route is not None:
-                # The server closed an idle connection just as we used it; nothing was answered, the request is safe.
-                self._dial(self._replay, route)
-            else:
-                self._unanswered()
-
-    def upstream_pressure(self, congested: bool) -> None:
-        if self._body is not None and not self._discarding:
-            if congested:
-                self.client.pause()
-            else:
-                self.client.resume()
-
-    def _dial(self, out: bytes, route: Route) -> None:
-        self._reused = False
-        self._pending = [out]
-        if self._body is not None:
-            self.client.pause()
-        self._runtime.dial(self, route)
-
-    def _attach(self, upstream: Channel) -> None:
-        self._upstream = upstream
-        self._upstream_buffer = b""
-        upstream.bind(self.upstream_data, self.upstream_eof, self.upstream_lost, self.upstream_pressure)
-        if self.client.congested:
-            upstream.pause()
-
-    def _release(self) -> None:
-        """Let the upstream go; into the pool when it is clean."""
-        upstream, self._upstream = self._upstream, None
-        if upstream is None:
-            return
-        if self._awaiting or self._response is not None or self._route is None:
-            upstream.close()
-        else:
-            self._runtime.give(self._route, upstream)
-
-    def _drop(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        self._upstream_buffer = b""
-        if upstream is not None:
-            upstream.close()
-
-    def _unanswered(self) -> None:
-        """The upstream went away: while it was told, or before it said anything."""
-        if self._body is not None:
-            detail = "upstream closed the connection while the request was being sent"
-            self._failed(Failure("request", "upstream_closed", detail))
-        else:
-            self._fail("upstream closed the connection without a response", "connection_terminated")
-
-    def _fail(self, detail: str, status: str = "") -> None:
-        self._failed(Failure("response", "upstream_bad_response", detail, status))
-
-    def _failed(self, failure: Failure) -> None:
-        self._drop()
-        self._pending.clear()
-        self.answer(self.door.failed(self, failure))
-
-    # ----------------------------------------------------------------------------------------------------- response
-
-    def _response_head(self, data: bytes) -> None:
-        while True:
-            end = data.find(b"\r\n\r\n")
-            if not 0 <= end <= self._runtime.limits.response_head:
-                if len(data) > self._runtime.limits.response_head:
-                    self._fail("upstream response head is too large")
-                else:
-                    self._upstream_buffer = data
-                return
-            try:
-                head = parse_response(data, end, self.head.method)
-            except MessageError as error:
-                self._fail(f"upstream sent an unacceptable response: {error}")
-                return
-            if head.status >= 200:
-                break
-            if head.status == 101 and self._upgrade is not None:
-                self._switch(self._upgrade, head, data, end + 4)
-                return
-            self._interim += 1
-            if head.status == 101 or self._interim > _MAX_INTERIM:
-                self._fail("upstream sent an interim response that nobody asked for")
-                return
-            if self.head.minor:
-                self.client.write(data[: end + 4])
-            data = data[end + 4 :]
-        self._upstream_buffer = b""
-        self._begin_response(head, data, end + 4)
-
-    def _switch(self, upgrade: Upgrade, head: Head, data: bytes, at: int) -> None:
-        """The server agrees to leave HTTP. Until this is verified, nothing passes unparsed in either direction."""
-        problem = upgrade.refusal(head)
-        upstream = self._upstream
-        if problem or upstream is None:
-            self._fail(f"upstream sent an unacceptable response: {problem}", "http_upgrade_failed")
-            return
-        early, self.buffer = self.buffer, b""
-        self._upstream = None
-        self._end()
-        self.client.write(upgrade.response(head, data))
-        upgrade.switched((self.client, early), (upstream, data[at:]))
-
-    def _begin_response(self, head: Head, data: bytes, at: int) -> None:
-        framing = head.framing
-        body: Body | None = None
-        end = 0
-        if framing is Framing.LENGTH and len(data) - at >= head.length:
-            end = head.length
-        elif framing is not Framing.NONE:
-            body = Body(framing, head.length)
-            try:
-                end = body.feed(data[at:]) if len(data) > at else -1
-            except MessageError as error:
-                self._fail(f"upstream sent an unacceptable response: {error}")
-                return
-        if framing is Framing.UNTIL_EOF or (self._body is not None and self.head.expect):
-            self.close_after = True
-        # Bytes behind the end belong to no request: that upstream can no longer be trusted to be in step.
-        self._last = not head.keep or framing is Framing.UNTIL_EOF or 0 <= end < len(data) - at
-        stop = len(data) if end < 0 else at + end
-        if self.close_after or head.rewrite or not head.minor:
-            line = b"HTTP/1.1" + data[8 : head.start_end]
-            wire = rebuild(line, head, _CLOSE if self.close_after else b"")
-            self.client.write(wire + data[at:stop])
-        else:
-            self.client.write(data if stop == len(data) else data[:stop])
-        if end < 0:
-            self._response = body
-        else:
-            self._response_done()
-
-    def _response_body(self, data: bytes) -> None:
-        assert self._response is not None
-        try:
-            end = self._response.feed(data)
-        except MessageError:
-            self.upstream_lost()
-            return
-        if end < 0:
-            self.client.write(data)
-            return
-        if end < len(data):
-            data = data[:end]
-            self._last = True
-        self.client.write(data)
-        self._response_done()
-
-    def _response_done(self) -> None:
-        self._response = None
-        self._awaiting = False
-        self._replay = b""
-        self._reused = True
-        if self._last or self._body is not None:
-            self._drop()
-        elif self._upstream is not None:
-            self._upstream.resume()
-        if self._body is None:
-            self._exchange_done()
-        elif self.close_after:
-            self._linger()
-        else:
-            # Answered before the request was complete: the rest of it goes nowhere.
-            self._discarding = True
-            self._discarded = 0
-            self.client.resume()
 
     def _exchange_done(self) -> None:
         self.busy = False
