@@ -32,6 +32,7 @@ class Wire:
         self.written: list[bytes] = []
         self.reading = True
         self.congested = self.ended = False
+        self.unsent = 0
         self.over = ""
 
     def write(self, data: bytes) -> None:

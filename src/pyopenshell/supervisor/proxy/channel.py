@@ -31,6 +31,10 @@ class Channel(Protocol):
     congested: bool
     """More unsent bytes than the high-water mark."""
 
+    @property
+    def unsent(self) -> int:
+        """Bytes written that the peer's kernel has not taken, as far as ours knows."""
+
     def write(self, data: bytes) -> None: ...
 
     def pause(self) -> None:

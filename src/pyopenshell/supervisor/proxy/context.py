@@ -61,6 +61,18 @@ class Limits:
     response_head: int = 65536
     head_seconds: float = 30.0
     """For a complete request head, or for the first bytes in an inspected tunnel."""
+    idle_seconds: float = 300.0
+    """For a client's next request. This and the next five are looked at every `watch_seconds`."""
+    response_seconds: float = 300.0
+    """For a server's response head, once the request is sent: long polls are real."""
+    stall_seconds: float = 300.0
+    """For the next bytes of a body whose length was announced, and for anybody to take any of what is waiting."""
+    stream_seconds: float = 3600.0
+    """For the next bytes of a response without an announced length: event streams may be silent for long."""
+    body_seconds: float = 60.0
+    body_bytes: int = 256
+    """Of a request's body, in each `body_seconds` in which nobody but the client is waited for."""
+    watch_seconds: float = 5.0
     handshake_seconds: float = 10.0
     connect_seconds: float = 10.0
     """For one upstream: all its addresses together."""

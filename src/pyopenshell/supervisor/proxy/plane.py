@@ -34,6 +34,7 @@ from pyopenshell.supervisor.proxy.relay import Relay
 from pyopenshell.supervisor.proxy.tls import UpstreamTrust
 from pyopenshell.supervisor.proxy.tlsstream import distrust
 from pyopenshell.supervisor.proxy.transport import Side, Tunnel, reset
+from pyopenshell.supervisor.proxy.watch import Watch
 from pyopenshell.supervisor.proxy.websocket import Assemblies, WebSocket
 from pyopenshell.supervisor.tasks import cancel, spawn
 
@@ -71,6 +72,7 @@ class Plane:
         self._sockets: set[WebSocket] = set()
         self.assemblies = Assemblies(self.limits.messages_active, self.limits.messages_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watch = Watch(self, self._tick)
 
     def __repr__(self) -> str:
         return (
@@ -131,6 +133,7 @@ class Plane:
         for socket_ in list(self._sockets):
             socket_.abort()
         self._pool.clear()
+        self._watch.stop()
         gone = [self._abort(side) for side in (*self._sides, *self._upstreams)]
         if gone:
             # A transport reports its end in the next turn of the loop; the bound is for one that never got there.
@@ -198,6 +201,7 @@ class Plane:
     def _side(self) -> Side:
         side = Side(self.limits.high_water, self.limits.low_water)
         self._sides.add(side)
+        self._watch.start()
         side.on_closed = lambda: self._side_closed(side)
         return side
 
@@ -206,6 +210,15 @@ class Plane:
         if self._room():
             for acceptor in self._acceptors:
                 acceptor.roomy()
+
+    def _tick(self) -> bool:
+        """End whatever waits in vain; whether there is still somebody who could."""
+        for relay in tuple(self._relays):
+            relay.tick()
+        most = self.limits.stall_seconds / self.limits.watch_seconds
+        for side in (*self._sides, *self._upstreams):
+            side.tick(most)
+        return bool(self._sides or self._upstreams)
 
     # ----------------------------------------------------------------------------------------- runtime of the relays
 
@@ -454,6 +467,7 @@ class Plane:
     def _upstream_side(self) -> Side:
         side = Side(self.limits.high_water, self.limits.low_water, hold=True)
         self._upstreams.add(side)
+        self._watch.start()
         side.on_closed = lambda: self._upstreams.discard(side)
         return side
 

@@ -35,6 +35,7 @@ _PHRASES = {
     500: "Internal Server Error",
     502: "Bad Gateway",
     503: "Service Unavailable",
+    504: "Gateway Timeout",
 }
 _TRUST_ADVICE = "point it at $SSL_CERT_FILE, or ask for `tls: skip` on this endpoint"
 ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
@@ -66,10 +67,11 @@ _STEPS = {
 
 
 def failure_response(failure: Failure, host: str, port: int, *, close: bool) -> bytes:
-    """502 with the step that failed. Says nothing of policy, because policy did not refuse."""
+    """502 with the step that failed, 504 when it took too long. Says nothing of policy: policy did not refuse."""
     body = {"error": failure.error, "detail": failure.detail, "step": failure.step, "host": host, "port": port}
     status = proxy_status(failure.status or _STEPS[failure.step], failure.step)
-    return json_response(502, json.dumps(body).encode(), close=close, extra=status)
+    code = 504 if failure.error == "upstream_timeout" else 502
+    return json_response(code, json.dumps(body).encode(), close=close, extra=status)
 
 
 def actor(identity: Identity) -> Actor:

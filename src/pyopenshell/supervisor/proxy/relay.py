@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pyopenshell.supervisor.proxy.admission import Failure
 from pyopenshell.supervisor.proxy.http1 import Body, Framing, MessageError, parse_request
 from pyopenshell.supervisor.proxy.parting import linger
 from pyopenshell.supervisor.proxy.records import error_response
@@ -18,7 +19,6 @@ from pyopenshell.supervisor.proxy.upstream import UpstreamHalf
 
 if TYPE_CHECKING:
     from pyopenshell.supervisor.denial import Denial
-    from pyopenshell.supervisor.proxy.admission import Failure
     from pyopenshell.supervisor.proxy.channel import Channel, Door, Route, Runtime, Timer, Upgrade
 
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
@@ -29,12 +29,15 @@ class Relay(UpstreamHalf):
     """See the module. Public attributes are for doors; nobody else looks inside."""
 
     __slots__ = (
+        "_arrived",
         "_begun",
+        "_body_quiet",
         "_collected",
         "_max_head",
         "_on_collected",
         "_pumping",
         "_timer",
+        "_unsent",
         "busy",
         "door",
         "exchanges",
@@ -56,6 +59,11 @@ class Relay(UpstreamHalf):
         self._pumping = False
         self._begun = False
         """The request's body is being read, or was."""
+        self._arrived = 0
+        """Bytes of the request's body in the last `body_seconds`."""
+        self._body_quiet = 0
+        self._unsent = 0
+        """What the congested side had not taken when it was last looked at."""
         self._collected: list[bytes] = []
         self._on_collected: Callable[[bytes], None] | None = None
 
@@ -106,13 +114,17 @@ class Relay(UpstreamHalf):
                 upstream.pause()
             else:
                 upstream.resume()
+        if not congested:
+            self._quiet = 0
+            if not self.busy and not self._pumping and not self.ended:
+                self._next()
 
     def _pump(self, data: bytes) -> None:
         """Take requests out of `data` as long as each one is over at once (refused, pipelined)."""
         self._pumping = True
         try:
             while self._head(data):
-                if self.busy or self.ended or not self.buffer:
+                if self.busy or self.ended or not self.buffer or self.client.congested:
                     break
                 data, self.buffer = self.buffer, b""
         finally:
@@ -139,6 +151,7 @@ class Relay(UpstreamHalf):
             self.buffer = data[size:]
         self.head = head
         self.busy = True
+        self._quiet = 0
         self._begun = head.framing is Framing.NONE
         self.exchanges += 1
         if not head.keep:
@@ -172,6 +185,50 @@ class Relay(UpstreamHalf):
         else:
             self.close()
 
+    # --------------------------------------------------------------------------------------------------------- time
+
+    def tick(self) -> None:
+        """Look who keeps whom waiting; called every `watch_seconds`. Whoever is late is late by one tick at most."""
+        limits = self._runtime.limits
+        seconds = self._quiet * limits.watch_seconds
+        self._quiet += 1
+        if self.client.congested:
+            if self._takes_nothing(self.client, seconds):
+                if self._awaiting:
+                    self.fail(Failure("response", "client_stalled", "client takes nothing of its response"))
+                self.abort()
+        elif not self.busy:
+            if self._timer is None and seconds >= limits.idle_seconds:
+                self.close()
+        elif self._body is not None and self._response is None:
+            self._body_waited(seconds)
+        elif self._awaiting and self._upstream is not None:
+            self._upstream_waited(seconds)
+
+    def _takes_nothing(self, channel: Channel, seconds: float) -> bool:
+        unsent = channel.unsent
+        if unsent == self._unsent:
+            return seconds >= self._runtime.limits.stall_seconds
+        self._unsent, self._quiet = unsent, 1
+        return False
+
+    def _body_waited(self, seconds: float) -> None:
+        """The request is not complete: whose turn is it?"""
+        limits, upstream = self._runtime.limits, self._upstream
+        if not self.client.reading:
+            if upstream is not None and self._takes_nothing(upstream, seconds):
+                detail = "upstream takes nothing of the request"
+                self._failed(Failure("request", "upstream_timeout", detail, "connection_write_timeout"))
+        elif self.head.expect and self._awaiting and not self._interim and not self._arrived:
+            if upstream is not None:
+                self._upstream_waited(seconds)
+        else:
+            self._body_quiet += 1
+            if (self._body_quiet - 1) * limits.watch_seconds >= limits.body_seconds:
+                if self._arrived < limits.body_bytes:
+                    self._broken_body("request body did not arrive in time", 408, "request_timeout")
+                self._arrived, self._body_quiet = 0, 1
+
     def _malformed(self, status: int, error: str, detail: str) -> None:
         self.door.malformed(self, detail)
         self.client.write(error_response(status, error, detail))
@@ -202,6 +259,7 @@ class Relay(UpstreamHalf):
             self._release()
         self._route = route
         self._awaiting = True
+        self._quiet = 0
         self._interim = 0
         if self._upstream is None:
             upstream = self._runtime.take(route)
@@ -292,6 +350,7 @@ class Relay(UpstreamHalf):
         self._begun = True
         body = Body(self.head.framing, self.head.length)
         held, self.buffer = self.buffer, b""
+        self._arrived, self._body_quiet = len(held), 0
         end = body.feed(held) if held else -1
         if end < 0:
             self._body = body
@@ -301,6 +360,8 @@ class Relay(UpstreamHalf):
 
     def _request_body(self, data: bytes) -> None:
         assert self._body is not None
+        self._quiet = 0
+        self._arrived += len(data)
         try:
             end = self._body.feed(data)
         except MessageError as error:
@@ -332,12 +393,12 @@ class Relay(UpstreamHalf):
         elif self._discarded > self._runtime.limits.drain_bytes:
             self._linger()
 
-    def _broken_body(self, detail: str) -> None:
+    def _broken_body(self, detail: str, status: int = 400, error: str = "bad_request") -> None:
         """The request went wrong in the middle: its upstream, if any, must never see a next one."""
         self._body = None
         self._drop()
         if self._response is None and not self._discarding:
-            self._malformed(400, "bad_request", detail)
+            self._malformed(status, error, detail)
         else:
             self._response = None
             self.door.malformed(self, detail)
@@ -353,6 +414,15 @@ class Relay(UpstreamHalf):
             else:
                 self.close()
             return
+        self._quiet = 0
+        if self.client.congested:
+            # Whoever reads no answers asks no more questions: what is written to them stays bounded.
+            self.client.pause()
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        """Read on: the next request, which may be here already."""
         self.client.resume()
         if self.buffer and not self._pumping:
             data, self.buffer = self.buffer, b""

@@ -64,7 +64,6 @@ class TlsStream(asyncio.Protocol):
         "_ended",
         "_feed",
         "_incoming",
-        "_left",
         "_object",
         "_on_session",
         "_outgoing",
@@ -107,8 +106,6 @@ class TlsStream(asyncio.Protocol):
         self._due = False
         """In the batch."""
         self._batch = _batches.setdefault(asyncio.get_running_loop(), [])
-        self._left = 0
-        """Unsent bytes when the shutdown's deadline was last looked at."""
         self._closing = False
         """Our close_notify went out; what still comes is dropped."""
         self._ended = False
@@ -217,10 +214,8 @@ class TlsStream(asyncio.Protocol):
             self._arm(SHUTDOWN_SECONDS, self._overdue)
 
     def _overdue(self) -> None:
-        """A peer that still takes what was written is slow, not gone."""
-        left = self._tcp.get_write_buffer_size()
-        if left and left != self._left:
-            self._left = left
+        """While there is something left to take, the peer's time is the side's matter (`Side.tick`)."""
+        if self._tcp.get_write_buffer_size():
             self._arm(SHUTDOWN_SECONDS, self._overdue)
         else:
             self._tcp.abort()

@@ -8,9 +8,12 @@ delivered yet.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import socket
 import ssl
 import struct
+import termios
 from collections.abc import Callable
 from typing import Any
 
@@ -46,12 +49,15 @@ class Side(asyncio.Protocol):
     """One connection, plain or TLS, as a channel."""
 
     __slots__ = (
+        "_closing",
         "_data",
         "_early",
         "_eof",
         "_lost",
         "_pressure",
+        "_quiet",
         "_tls",
+        "_unsent",
         "_water",
         "closed",
         "congested",
@@ -79,6 +85,10 @@ class Side(asyncio.Protocol):
         """Called with what ended the connection after its handshake, when TLS did: an alert, a broken record."""
         self._early: list[bytes] | None = [] if hold else None
         self._water = (high_water, low_water)
+        self._closing = False
+        self._quiet = 0
+        """Ticks since the peer of a closing connection last took something."""
+        self._unsent = 0
         self._unbind()
 
     def __repr__(self) -> str:
@@ -114,8 +124,31 @@ class Side(asyncio.Protocol):
             self.tcp.write_eof()
         return True
 
+    @property
+    def unsent(self) -> int:
+        if self.tcp is None or self.closed:
+            return 0
+        size: int = self.tcp.get_write_buffer_size()
+        raw = self.tcp.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            size += struct.unpack("i", fcntl.ioctl(raw.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+        return size
+
+    def tick(self, most: float) -> None:
+        """Ends a closing connection whose peer has taken nothing of what is left for more than `most` ticks."""
+        if self.tcp is None or self.closed or not (self._closing or self.tcp.is_closing()):
+            return
+        unsent = self.unsent
+        if unsent != self._unsent:
+            self._unsent, self._quiet = unsent, 0
+            return
+        self._quiet += 1
+        if self._quiet > most:
+            self.tcp.abort()
+
     def close(self) -> None:
         self._unbind()
+        self._closing = True
         if self.tcp is None:
             self.connection_lost(None)
         elif not self.closed:

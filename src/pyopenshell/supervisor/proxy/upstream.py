@@ -30,6 +30,7 @@ class UpstreamHalf(abc.ABC):
         "_interim",
         "_last",
         "_pending",
+        "_quiet",
         "_replay",
         "_response",
         "_reused",
@@ -66,6 +67,8 @@ class UpstreamHalf(abc.ABC):
         """A request was handed to an upstream (or waits for one) and its response has not ended."""
         self._response: Body | None = None
         self._interim = 0
+        self._quiet = 0
+        """Ticks since anything moved."""
         self._last = False
         self._reused = False
         self._replay = b""
@@ -121,6 +124,7 @@ class UpstreamHalf(abc.ABC):
         self._attach(upstream)
         self._reused = False
         self._replay = b""
+        self._quiet = 0
         for piece in self._pending:
             upstream.write(piece)
         self._pending.clear()
@@ -159,23 +163,40 @@ class UpstreamHalf(abc.ABC):
         return False
 
     def upstream_lost(self) -> None:
-        response, started = self._response, bool(self._upstream_buffer)
-        self._drop()
-        if response is not None:
-            self._response = None
-            self.fail(Failure("response", "upstream_closed", "upstream closed before its response ended"))
-            if response.framing is Framing.UNTIL_EOF:
-                # Nothing but a reset tells the client that this was not the end.
-                self.abort()
-            else:
-                self.close()
+        started = bool(self._upstream_buffer)
+        if self._response is not None:
+            self._cut(Failure("response", "upstream_closed", "upstream closed before its response ended"))
         elif self._awaiting:
+            self._drop()
             route = self._route
             if self._reused and self._replay and not started and not self._interim and route is not None:
                 # The server closed an idle connection just as we used it; nothing was answered, the request is safe.
                 self._dial(self._replay, route)
             else:
                 self._unanswered()
+        else:
+            self._drop()
+
+    def _cut(self, failure: Failure) -> None:
+        """End in the middle of a response."""
+        response, self._response = self._response, None
+        self._drop()
+        self.fail(failure)
+        if response is not None and response.framing is Framing.UNTIL_EOF:
+            # Nothing but a reset tells the client that this was not the end.
+            self.abort()
+        else:
+            self.close()
+
+    def _upstream_waited(self, seconds: float) -> None:
+        """The client is waiting, and nothing has come for that long."""
+        limits, response = self._runtime.limits, self._response
+        if response is None:
+            if seconds >= limits.response_seconds:
+                detail = "upstream accepted the request and did not answer in time"
+                self._failed(Failure("response", "upstream_timeout", detail, "http_response_timeout"))
+        elif seconds >= (limits.stall_seconds if response.framing is Framing.LENGTH else limits.stream_seconds):
+            self._cut(Failure("response", "upstream_timeout", "upstream stopped in the middle of its response"))
 
     def upstream_pressure(self, congested: bool) -> None:
         if self._body is not None and not self._discarding:
@@ -252,6 +273,7 @@ class UpstreamHalf(abc.ABC):
                 self._switch(self._upgrade, head, data, end + 4)
                 return
             self._interim += 1
+            self._quiet = 0
             if head.status == 101 or self._interim > _MAX_INTERIM:
                 self._fail("upstream sent an interim response that nobody asked for")
                 return
@@ -276,6 +298,7 @@ class UpstreamHalf(abc.ABC):
 
     def _begin_response(self, head: Head, data: bytes, at: int) -> None:
         framing = head.framing
+        self._quiet = 0
         body: Body | None = None
         end = 0
         if framing is Framing.LENGTH and len(data) - at >= head.length:
@@ -305,6 +328,7 @@ class UpstreamHalf(abc.ABC):
 
     def _response_body(self, data: bytes) -> None:
         assert self._response is not None
+        self._quiet = 0
         try:
             end = self._response.feed(data)
         except MessageError:
