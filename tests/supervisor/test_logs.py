@@ -173,7 +173,14 @@ async def test_events_are_forwarded_without_their_time_stamp(tmp_path: Path) -> 
     await log.close()
 
 
-async def test_allowed_requests_are_formatted_later_but_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        HttpEvent("GET", Severity.INFO, Action.ALLOWED, "https", "api.test", 443, "/first"),
+        NetworkEvent("OPEN", Severity.INFO, Action.ALLOWED, "first.test", 443, policy="/first", engine="opa"),
+    ],
+)
+async def test_what_was_allowed_is_formatted_later_but_in_order(tmp_path: Path, allowed: Event) -> None:
     log = opened(tmp_path)
     seen: list[str] = []
     done = asyncio.Event()
@@ -183,7 +190,6 @@ async def test_allowed_requests_are_formatted_later_but_in_order(tmp_path: Path)
         done.set()
 
     log.forward_to(forward)
-    allowed = HttpEvent("GET", Severity.INFO, Action.ALLOWED, "https", "api.test", 443, "/first")
     log.emit(allowed)
     assert seen == [], "not while its request is on its way"
     log.emit(denied("/second"))

@@ -1,8 +1,8 @@
 """Where a sandbox's audit events go: the daily files, the last denials in memory, and whoever forwards lines.
 
 Emitting never blocks and never raises: files are written in batches off the event loop, queues are bounded, and what
-had to be dropped is counted and said. Formatting belongs to `audit`; allowed requests, which are most of the lines,
-wait for it a moment, so that neither it nor waking the writer stands between a request and its upstream. The writer
+had to be dropped is counted and said. Formatting belongs to `audit`; what was allowed, which is most of the lines,
+waits for it a moment, so that neither it nor waking the writer stands between a request and its upstream. The writer
 is a thread that competes with the event loop for the interpreter: it is woken for batches, not for lines.
 """
 
@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyopenshell
-from pyopenshell.audit.events import Action, Event, FindingEvent, HttpEvent, Severity
+from pyopenshell.audit.events import Action, Event, FindingEvent, HttpEvent, NetworkEvent, Severity
 from pyopenshell.audit.ocsf import record
 from pyopenshell.audit.shorthand import line as format_line
 from pyopenshell.audit.shorthand import shorthand
@@ -35,9 +35,9 @@ FILES_KEPT = 3
 QUEUE_LIMIT = 8192
 """Lines that may wait for the disk."""
 SETTLE_SECONDS = 0.02
-"""For how long the line of an allowed request may wait unformatted; any other event takes it along at once."""
+"""For how long the line of something allowed may wait unformatted; any other event takes it along at once."""
 SETTLE_EVENTS = 64
-"""Allowed requests that may wait; formatting as many takes about 0.3 ms of the event loop."""
+"""Lines that may wait so; formatting as many takes about 0.3 ms of the event loop."""
 DENIALS_KEPT = 100
 DENIAL_LINE_LIMIT = 4096
 """Bytes of one line in `/v1/denials` (contract/sandbox.md 6.1)."""
@@ -98,7 +98,7 @@ class AuditLog:
         self._limit = queue_limit
         self._queue: deque[tuple[str, str]] = deque()
         self._fresh: list[tuple[float, Event]] = []
-        """Allowed requests, not formatted yet."""
+        """What was allowed, not formatted yet."""
         self._settling: asyncio.TimerHandle | None = None
         self._day = (-1, "", "")
         """Day number since 1970, and its two file names."""
@@ -166,7 +166,7 @@ class AuditLog:
 
     def _emit(self, event: Event) -> None:
         now = self._clock()
-        if isinstance(event, HttpEvent) and event.action is Action.ALLOWED:
+        if isinstance(event, HttpEvent | NetworkEvent) and event.action is Action.ALLOWED:
             self._fresh.append((now, event))
             if len(self._fresh) >= SETTLE_EVENTS:
                 self._settle()

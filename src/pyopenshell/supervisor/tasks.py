@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Generator
+from typing import Any, Generic, TypeVar
 
 Result = TypeVar("Result")
 
@@ -19,6 +19,41 @@ def spawn(work: Coroutine[Any, Any, Result], *, name: str) -> asyncio.Task[Resul
     _running.add(task)
     task.add_done_callback(_finished)
     return task
+
+
+class Begun(Generic[Result]):
+    """A coroutine that was run up to where it first waits, if it waits at all; await it, once, for the rest.
+
+    For work that usually has its answer at hand, where a task would cost more than the work. Up to that point there
+    may be no current task, so such work must not begin with `asyncio.timeout`.
+    """
+
+    __slots__ = ("_first", "_work", "done", "result")
+
+    def __init__(self, work: Coroutine[Any, Any, Result]) -> None:
+        """Raises what `work` raises before it waits."""
+        self._work = work
+        self._first: Any = None
+        self.result: Result | None = None
+        self.done = False
+        try:
+            self._first = work.send(None)
+        except StopIteration as end:
+            self.result, self.done = end.value, True
+
+    def __await__(self) -> Generator[Any, Any, Result]:
+        waited = self._first
+        try:
+            while True:
+                try:
+                    value = yield waited
+                except BaseException as error:  # noqa: BLE001 - cancellation too belongs to the work
+                    waited = self._work.throw(error)
+                else:
+                    waited = self._work.send(value)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:

@@ -14,7 +14,7 @@ async def dial(upstream: Upstream) -> Side:
     host, _, port = upstream.address.partition(":")
     await asyncio.get_running_loop().create_connection(lambda: side, host, int(port))
     context = UpstreamTrust().context(UPSTREAM_CA.ca_pem)
-    await side.start_tls(context, server=False, host="api.test", seconds=5)
+    await side.start_tls(context, host="api.test", seconds=5)
     return side
 
 

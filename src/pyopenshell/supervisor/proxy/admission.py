@@ -16,6 +16,7 @@ from pyopenshell.policy.decision import Condition, Connection
 from pyopenshell.supervisor.denial import Denial
 from pyopenshell.supervisor.proxy.authority import without_query
 from pyopenshell.supervisor.proxy.destination import Guard, Refusal, ResolveError, Target
+from pyopenshell.supervisor.tasks import Begun
 
 if TYPE_CHECKING:
     from pyopenshell.policy.decision import Cell, Decision
@@ -106,24 +107,39 @@ def denied_request(admission: Admission, method: str, target: str, decision: Dec
 class Peer:
     """The client end of one accepted connection; its owner is looked up once, when first needed."""
 
-    __slots__ = ("_error", "_identity", "socket")
+    __slots__ = ("_begun", "_error", "_identity", "socket")
 
     def __init__(self, accepted: socket.socket) -> None:
         self.socket = accepted
         self._identity: Identity | None = None
         self._error: IdentityError | None = None
+        self._begun: Begun[Identity] | None = None
 
-    async def identify(self, identifier: Identifier) -> Identity:
-        """Raises IdentityError; a failure is final for the connection, so that retrying cannot wear doubt down."""
+    def known(self, identifier: Identifier) -> Identity | None:
+        """The owner where that takes no waiting; None: `identify` will say. Raises IdentityError as that does."""
         if self._error is not None:
             raise self._error
-        if self._identity is None:
+        if self._identity is None and self._begun is None:
             try:
-                self._identity = await identifier.identify(self.socket)
+                self._begun = Begun(identifier.identify(self.socket))
             except IdentityError as error:
                 self._error = error
                 raise
+            self._identity = self._begun.result
         return self._identity
+
+    async def identify(self, identifier: Identifier) -> Identity:
+        """Raises IdentityError; a failure is final for the connection, so that retrying cannot wear doubt down."""
+        identity = self.known(identifier)
+        if identity is None:
+            begun, self._begun = self._begun, None
+            try:
+                identity = await (begun or identifier.identify(self.socket))
+            except IdentityError as error:
+                self._error = error
+                raise
+            self._identity = identity
+        return identity
 
 
 class Admitter:
@@ -138,6 +154,24 @@ class Admitter:
     @property
     def generation(self) -> int:
         return self._current.generation
+
+    def at_once(self, peer: Peer, intent: Intent) -> Admission | Denial | None:
+        """The same verdict as `admit` where nothing has to be waited for, else None."""
+        try:
+            identity = peer.known(self._identifier)
+        except IdentityError as error:
+            return self._unknown(intent, f"{error.code}: {error}")
+        if identity is None:
+            return None
+        cell = self._connect(intent, identity)
+        if not cell.decision.allowed:
+            return self._denied(intent, identity, cell)
+        target = self._guard.at_once(intent.host, intent.port, cell)
+        if target is None:
+            return None
+        if isinstance(target, Refusal):
+            return self._refused(intent, identity, cell, target)
+        return Admission(intent, identity, cell, target, self._current.generation)
 
     async def admit(self, peer: Peer, intent: Intent) -> Admission | Denial | Failure:
         """Judge one intent. A policy change on the way means judging again, never a refusal for that reason."""

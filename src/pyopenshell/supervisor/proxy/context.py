@@ -93,7 +93,8 @@ class Limits:
     """Between the last answer and the close, so that the client can read it."""
     connections: int = 4096
     """Open client connections; beyond it new ones wait in the listener's backlog."""
-    pool_per_key: int = 8
+    pool_per_key: int = 32
+    """Package managers open dozens of connections to one server; one that is not kept costs a handshake next time."""
     pool_total: int = 64
     pool_seconds: float = 30.0
     resolve_seconds: float = 30.0

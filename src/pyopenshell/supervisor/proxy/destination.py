@@ -173,23 +173,30 @@ class Guard:
         self._blocked = frozenset((str(parse(host) or host), port) for host, port in blocked)
         self._clock = clock
 
-    async def resolve(self, host: str, port: int, cell: Cell) -> Target | Refusal:
-        """Addresses to dial for canonical `host`. Raises ResolveError when there are none."""
+    def at_once(self, host: str, port: int, cell: Cell) -> Target | Refusal | None:
+        """What `resolve` says where no resolver has to be asked, else None."""
         override = self._overrides.get((host, port))
         if override is not None:
             return self._overridden(override)
         early = self._by_name(host, port)
         if early is not None:
             return early
-        if is_ip_literal(host):
-            texts = [host]
-        else:
-            try:
-                texts = await self._resolver(host, port)
-            except OSError as error:
-                raise ResolveError(error.strerror or str(error) or "name resolution failed") from None
+        return self._checked(host, [host], port, cell) if is_ip_literal(host) else None
+
+    async def resolve(self, host: str, port: int, cell: Cell) -> Target | Refusal:
+        """Addresses to dial for canonical `host`. Raises ResolveError when there are none."""
+        found = self.at_once(host, port, cell)
+        if found is not None:
+            return found
+        try:
+            texts = await self._resolver(host, port)
+        except OSError as error:
+            raise ResolveError(error.strerror or str(error) or "name resolution failed") from None
         if not texts:
             raise ResolveError("the name has no address")
+        return self._checked(host, texts, port, cell)
+
+    def _checked(self, host: str, texts: Sequence[str], port: int, cell: Cell) -> Target | Refusal:
         refusal = self.check(host, texts, port, cell)
         if refusal is not None:
             return refusal
@@ -246,11 +253,17 @@ class Guard:
 
     def _overridden(self, override: Override) -> Target | Refusal:
         host, _, port = override.address.rpartition(":")
-        address = parse(host.strip("[]"))
+        address = _literal(host.strip("[]"))
         if address is None or not port.isdigit() or (str(address), int(port)) in self._blocked:
             reason = f"connect-to override {override.address} is not a literal address:port that may be dialled"
             return Refusal("trusted-gateway check failed", reason, "override_invalid", False)
         return Target((str(address),), int(port), override.ca_pem, self._clock(), overridden=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _literal(text: str) -> Address | None:
+    """An operator's address: one of few, needed for every connection."""
+    return parse(text)
 
 
 @functools.lru_cache(maxsize=256)

@@ -106,6 +106,8 @@ _NEVER_HOP = frozenset({b"host", b"content-length", b"transfer-encoding", b"auth
 """Fields a `Connection:` line may not take away: dropping them would change what was judged."""
 _NEVER_TRAILER = _NEVER_HOP | {b"connection", b"upgrade", b"te", b"trailer", b"expect", b"content-encoding"}
 _HOP_BY_HOP = frozenset(name for name, kind in _KINDS.items() if kind == _HOP) | {b"connection", b"upgrade"}
+_NOT_NAMED = frozenset({b"close", b"keep-alive"})
+"""Options of `Connection` that are no fields, or go anyway: nearly all there are."""
 _names: dict[bytes, int] = {}
 """Field names as written -> kind. Bounded: names are the peer's."""
 
@@ -256,13 +258,19 @@ def _connection(head: Head, value: bytes) -> None:
 
 def rebuild(start_line: bytes, head: Head, extra: bytes = b"", *, drop: frozenset[bytes] = frozenset()) -> bytes:
     """The head with a new start line (with CRLF), without hop-by-hop fields and `drop`, with `extra` lines appended."""
-    unwanted = set(_HOP_BY_HOP | drop)
+    named: set[bytes] = set()
+    kept: list[bytes] = []
     for line in head.lines:
         name, _, value = line.partition(b":")
-        if name.lower() == b"connection":
-            unwanted.update(option.strip(b" \t") for option in value.lower().split(b","))
-    unwanted -= _NEVER_HOP - drop
-    kept = [line for line in head.lines if line.partition(b":")[0].lower() not in unwanted]
+        lower = name.lower()
+        if lower == b"connection":
+            named.update([option.strip(b" \t") for option in value.lower().split(b",")])
+        elif lower not in _HOP_BY_HOP and lower not in drop:
+            kept.append(line)
+    named -= _NOT_NAMED
+    if named:
+        named -= _NEVER_HOP
+        kept = [line for line in kept if line.partition(b":")[0].lower() not in named]
     kept.append(extra + b"\r\n" if extra else b"\r\n")
     return start_line + b"\r\n".join(kept)
 

@@ -40,9 +40,19 @@ from pyopenshell.supervisor.tasks import cancel, spawn
 
 if TYPE_CHECKING:
     from pyopenshell.supervisor.current import Current
-    from pyopenshell.supervisor.proxy.caller import Caller
+    from pyopenshell.supervisor.proxy.caller import Caller, Handle
     from pyopenshell.supervisor.proxy.channel import Channel
     from pyopenshell.supervisor.proxy.http1 import Head
+
+
+class _Settled:
+    """Handle of what is over already."""
+
+    def cancel(self) -> None:
+        pass
+
+
+_SETTLED = _Settled()
 
 
 class Plane:
@@ -73,6 +83,7 @@ class Plane:
         self.assemblies = Assemblies(self.limits.messages_active, self.limits.messages_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch = Watch(self, self._tick)
+        self._closed = False
 
     def __repr__(self) -> str:
         return (
@@ -123,6 +134,7 @@ class Plane:
 
     async def close(self) -> None:
         """Stop listening and end every connection. Idempotent."""
+        self._closed = True
         for acceptor in self._acceptors:
             acceptor.close()
         await cancel(*self._tasks)
@@ -266,13 +278,20 @@ class Plane:
     def admit(
         self, peer: Peer, intent: Intent, done: Callable[[Admission | Denial | Failure], None]
     ) -> asyncio.Task[None]:
-        # A client that asked policy DNS first, and a door with what it got, means the name.
-        meant = dataclasses.replace(intent, host=self.named(intent.host))
+        return self._admit(peer, self._meant(intent), done)
 
+    def _admit(
+        self, peer: Peer, intent: Intent, done: Callable[[Admission | Denial | Failure], None]
+    ) -> asyncio.Task[None]:
         async def run() -> None:
-            done(await self.admitter.admit(peer, meant))
+            done(await self.admitter.admit(peer, intent))
 
         return self._spawn(run(), "admit")
+
+    def _meant(self, intent: Intent) -> Intent:
+        """A client that asked policy DNS first, and a door with what it got, means the name."""
+        host = self.named(intent.host)
+        return intent if host == intent.host else dataclasses.replace(intent, host=host)
 
     def named(self, host: str) -> str:
         """The name behind a synthetic address; anything else as it is."""
@@ -321,9 +340,14 @@ class Plane:
 
     # ------------------------------------------------------------------------------------------------ desk of callers
 
-    def ask(self, caller: Caller, peer: Peer, intent: Intent) -> asyncio.Task[None]:
-        """The one way from an intent to a tunnel, whatever the door."""
-        return self.admit(peer, intent, lambda result: self.settle(caller, intent, result))
+    def ask(self, caller: Caller, peer: Peer, intent: Intent) -> Handle:
+        """The one way from an intent to a tunnel, whatever the door. May have called the caller when it returns."""
+        meant = self._meant(intent)
+        result = self.admitter.at_once(peer, meant)
+        if result is None:
+            return self._admit(peer, meant, lambda result: self.settle(caller, intent, result))
+        self.settle(caller, intent, result)
+        return _SETTLED
 
     def settle(self, caller: Caller, intent: Intent, result: Admission | Denial | Failure) -> None:
         """Record what admission said, and carry it out."""
@@ -391,19 +415,23 @@ class Plane:
 
     def terminate(self, side: Side, admission: Admission, hello: bytes) -> None:
         """The client speaks TLS on `side`; what is inside is HTTP/1 or nothing."""
-        self._spawn(self._terminate(side, admission, hello), "handshake")
 
-    async def _terminate(self, side: Side, admission: Admission, hello: bytes) -> None:
+        def done(error: OSError | None) -> None:
+            if error is not None:
+                if not self._closed:
+                    self._client_failed(admission, error)
+                return
+            side.on_tls_error = lambda error: self._client_failed(admission, error)
+            self.inspect(side, admission, "https")
+            side.release()
+
         try:
             context = self.context.authority.context(admission.host)
-            seconds = self.limits.handshake_seconds
-            await side.start_tls(context, server=True, host=None, seconds=seconds, hello=hello)
         except OSError as error:
-            self._client_failed(admission, error)
-            return
-        side.on_tls_error = lambda error: self._client_failed(admission, error)
-        self.inspect(side, admission, "https")
-        side.release()
+            side.close()
+            done(error)
+        else:
+            side.serve_tls(context, self.limits.handshake_seconds, hello, done)
 
     def _client_failed(self, admission: Admission, error: OSError) -> None:
         """A client that would not go on: because of our certificate, or for any other reason."""
@@ -478,7 +506,6 @@ class Plane:
         try:
             await side.start_tls(
                 self._trust.context(ca_pem),
-                server=False,
                 host=admission.host,
                 seconds=self.limits.handshake_seconds,
                 session=session,

@@ -60,20 +60,23 @@ class TlsStream(asyncio.Protocol):
         "_answered",
         "_batch",
         "_closing",
+        "_done",
         "_due",
         "_ended",
         "_feed",
+        "_held",
         "_incoming",
+        "_loop",
         "_object",
         "_on_session",
         "_outgoing",
         "_pending",
         "_read",
+        "_server",
         "_side",
         "_take",
         "_tcp",
         "_timer",
-        "_waiter",
         "_write",
     )
 
@@ -100,12 +103,18 @@ class TlsStream(asyncio.Protocol):
         self._read = self._object.read
         self._write = self._object.write
         self._pending = self._object.pending
-        self._waiter: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
+        self._done: Callable[[OSError | None], None] | None = None
+        """While the handshake is under way: gets its outcome."""
+        self._loop = loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._server = server
+        self._held = 0
+        """Bytes to send that go with the first data we write: a server's session ticket, which nobody waits for."""
         self._answered = False
         self._due = False
         """In the batch."""
-        self._batch = _batches.setdefault(asyncio.get_running_loop(), [])
+        batch = _batches.get(loop)
+        self._batch = _batches.setdefault(loop, []) if batch is None else batch
         self._closing = False
         """Our close_notify went out; what still comes is dropped."""
         self._ended = False
@@ -118,21 +127,17 @@ class TlsStream(asyncio.Protocol):
 
     # ---------------------------------------------------------------------------------------------------- handshake
 
-    async def handshake(self, hello: bytes, seconds: float) -> None:
-        """Complete the handshake; `hello` was read before. Raises OSError (ssl.SSLError and TimeoutError too)."""
-        waiter = self._waiter
-        assert waiter is not None
+    def handshake(self, hello: bytes, seconds: float, done: Callable[[OSError | None], None]) -> None:
+        """Begin the handshake; `hello` was read before. `done` is called once, with what went wrong (ssl.SSLError and
+        TimeoutError too) or None; perhaps before this returns."""
+        self._done = done
         self._arm(seconds, self._late)
         self._feed(hello)
         self._shake()
-        try:
-            await waiter
-        finally:
-            self._disarm()
 
     def _late(self) -> None:
         self._timer = None
-        self._fail(TimeoutError("TLS handshake did not complete in time"))
+        self._end_handshake(TimeoutError("TLS handshake did not complete in time"))
 
     def _shake(self) -> None:
         try:
@@ -142,20 +147,22 @@ class TlsStream(asyncio.Protocol):
             return
         except ssl.SSLError as error:
             self._flush()  # the alert
-            self._fail(error)
+            self._end_handshake(error)
             return
-        self._flush()
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._server and self._object.version() == "TLSv1.3":
+            self._held = self._outgoing.pending
+        else:
+            self._flush()
+        self._end_handshake(None)
 
-    def _fail(self, error: Exception) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(error)
+    def _end_handshake(self, error: OSError | None) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            self._disarm()
+            done(error)
 
     def _arm(self, seconds: float, call: Callable[[], None]) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, call)
+        self._timer = self._loop.call_later(seconds, call)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -170,6 +177,7 @@ class TlsStream(asyncio.Protocol):
 
     def _flush(self) -> None:
         data = self._take()
+        self._held = 0
         if data:
             self._answered = True
             self._tcp.write(data)
@@ -194,14 +202,14 @@ class TlsStream(asyncio.Protocol):
             # itself would cost more than the record, and what is written in pieces leaves as one.
             self._due = True
             if not self._batch:
-                asyncio.get_running_loop().call_soon(_send, self._batch)
+                self._loop.call_soon(_send, self._batch)
             self._batch.append(self)
 
     def close(self) -> None:
         """Send close_notify behind what was written, then read and drop until the peer ends too, or a deadline."""
         if self._closing:
             return
-        if self._waiter is not None:
+        if self._done is not None:
             self._tcp.abort()
             return
         self._closing = True
@@ -224,9 +232,9 @@ class TlsStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._feed(data)
-        if self._waiter is not None:
+        if self._done is not None:
             self._shake()
-            if self._waiter is not None or not self._incoming.pending:
+            if self._done is not None or not self._incoming.pending:
                 return
         if self._closing:
             self._drain()
@@ -251,7 +259,7 @@ class TlsStream(asyncio.Protocol):
             pass
         except ssl.SSLError as error:
             failure = error
-        if self._outgoing.pending:
+        if self._outgoing.pending > self._held:
             self._flush()
         side = self._side
         if pieces:
@@ -288,14 +296,15 @@ class TlsStream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The end of TCP without close_notify may be anybody's doing: to the side it is a loss, never an end."""
-        if self._waiter is not None:
-            self._fail(ClosedInHandshakeError(answered=self._answered))
+        if self._done is not None:
+            self._end_handshake(ClosedInHandshakeError(answered=self._answered))
         elif not self._ended or self._closing:
             self._tcp.close()
         return True
 
     def connection_lost(self, error: BaseException | None) -> None:
-        self._fail(ClosedInHandshakeError(answered=self._answered))
+        if self._done is not None:
+            self._end_handshake(ClosedInHandshakeError(answered=self._answered))
         self._disarm()
         self._side.connection_lost(error)
 

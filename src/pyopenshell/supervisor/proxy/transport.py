@@ -45,6 +45,9 @@ def _no_pressure(_: bool) -> None:
     return None
 
 
+_GONE = "connection closed before the TLS handshake"
+
+
 class Side(asyncio.Protocol):
     """One connection, plain or TLS, as a channel."""
 
@@ -209,36 +212,66 @@ class Side(asyncio.Protocol):
 
     # ---------------------------------------------------------------------------------------------------------- TLS
 
+    def serve_tls(
+        self, context: ssl.SSLContext, seconds: float, hello: bytes, done: Callable[[OSError | None], None]
+    ) -> None:
+        """Be a TLS server from here on; `hello` was already read from the connection.
+
+        `done` gets what went wrong in the handshake (ssl.SSLError too), or None; perhaps before this returns.
+        Application data that comes with the handshake is delivered by `release`.
+        """
+        if self.closed or self.tcp.is_closing():
+            done(ConnectionResetError(_GONE))
+        else:
+            self._shake(TlsStream(self, context, server=True, host=None), hello, seconds, done)
+
     async def start_tls(
         self,
         context: ssl.SSLContext,
         *,
-        server: bool,
-        host: str | None,
+        host: str,
         seconds: float,
-        hello: bytes = b"",
         session: ssl.SSLSession | None = None,
         on_session: Callable[[ssl.SSLSession], None] | None = None,
     ) -> None:
-        """Speak TLS from here on. `hello` was already read from the connection. Raises OSError (ssl.SSLError too).
-
-        Application data that comes with the handshake is delivered by `release`. For `session` see `TlsStream`.
-        """
+        """Be a TLS client from here on. Raises OSError (ssl.SSLError too). For `session` see `TlsStream`."""
         if self.closed or self.tcp.is_closing():
-            raise ConnectionResetError("connection closed before the TLS handshake")
-        self._early = []
-        tls = TlsStream(self, context, server=server, host=host, session=session, on_session=on_session)
-        self._tls = tls
-        self.write = _ignore  # until there are keys
-        self.tcp.set_protocol(tls)
+            raise ConnectionResetError(_GONE)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(error: OSError | None) -> None:
+            if waiter.done():
+                return
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+
+        tls = TlsStream(self, context, server=False, host=host, session=session, on_session=on_session)
+        self._shake(tls, b"", seconds, done)
         try:
-            await tls.handshake(hello, seconds)
-        except BaseException as error:
-            # What was written, an alert perhaps, still goes out.
+            await waiter
+        except asyncio.CancelledError as error:
             self.tcp.close()
             self.connection_lost(error)
             raise
-        self.write = tls.write
+
+    def _shake(self, tls: TlsStream, hello: bytes, seconds: float, done: Callable[[OSError | None], None]) -> None:
+        self._early = []
+        self._tls = tls
+        self.write = _ignore  # until there are keys
+        self.tcp.set_protocol(tls)
+
+        def ended(error: OSError | None) -> None:
+            if error is None:
+                self.write = tls.write
+            else:
+                # What was written, an alert perhaps, still goes out.
+                self.tcp.close()
+                self.connection_lost(error)
+            done(error)
+
+        tls.handshake(hello, seconds, ended)
 
     def take_early(self) -> bytes:
         """What came before someone was bound; nothing is held back any more."""
