@@ -197,6 +197,8 @@ def test_get_layout_and_keys(cli: Cli, house: FakeGateway) -> None:
     data = cli.json("sandbox", "get", "box", "-o", "json")
     assert sorted(data) == [
         "annotations",
+        "assurance",
+        "conditions",
         "created_at",
         "current_policy_version",
         "id",

@@ -37,6 +37,8 @@ class Box:
         self.state, self.supervisor = state, supervisor
         self.driver = LocalDriver(state, supervisor=supervisor)
         self.ids: list[str] = []
+        self.status = WorkloadStatus("", "", "gone")
+        """Of the sandbox created last."""
 
     async def create(self, sandbox_id: str = "one", **values: Any) -> str:
         workload = Workload(
@@ -49,7 +51,7 @@ class Box:
             **values,
         )
         self.ids.append(sandbox_id)
-        await self.driver.create(workload)
+        self.status = await self.driver.create(workload)
         return sandbox_id
 
     async def run(self, *argv: str, box: str = "one", stdin: bytes = b"", **values: Any) -> Ran:

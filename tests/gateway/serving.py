@@ -189,6 +189,7 @@ class FakeDriver:
 
     def __init__(self, *, connect: bool = True) -> None:
         self.connect = connect
+        self.standing: dict[str, Any] = {}
         self.path = os.environ["PATH"]
         self.running: dict[str, FakeSupervisor] = {}
         self.created: list[Workload] = []
@@ -209,7 +210,7 @@ class FakeDriver:
             for sandbox_id, supervisor in self.running.items()
         ]
 
-    async def create(self, workload: Workload) -> None:
+    async def create(self, workload: Workload) -> WorkloadStatus:
         self.calls.append(("create", workload.sandbox_id))
         self.entered.set()
         await self.gate.wait()
@@ -219,6 +220,7 @@ class FakeDriver:
         supervisor = self.running[workload.sandbox_id] = FakeSupervisor(workload)
         if self.connect:
             supervisor.connect()
+        return WorkloadStatus(workload.sandbox_id, workload.instance_id, "running", **self.standing)
 
     async def stop(self, sandbox_id: str) -> None:
         self.calls.append(("stop", sandbox_id))

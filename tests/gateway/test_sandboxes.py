@@ -525,3 +525,47 @@ async def test_a_workload_nobody_knows_is_stopped_but_not_deleted(tmp_path: Path
         pass
     assert driver.calls == [("stop", stray.metadata.id)]
     await driver.end()
+
+
+# ---- what the walls are worth ------------------------------------------------------------------------------------
+
+
+def conditions(sandbox: openshell_pb2.Sandbox) -> dict[str, tuple[str, str, str]]:
+    return {one.type: (one.status, one.reason, one.message) for one in sandbox.status.conditions}
+
+
+async def test_what_the_driver_says_of_the_walls_is_recorded_and_survives_a_restart(tmp_path: Path) -> None:
+    driver = FakeDriver()
+    driver.standing = {"assurance": "network", "losses": ("no Landlock",), "limits": {"cpu": "not held"}}
+    async with serving(tmp_path, driver) as served:
+        made = await served.create(name="box")
+        found = conditions(made)
+        assert found["Ready"][0] == "True"
+        assert found["Assurance"] == ("False", "Network", "no Landlock")
+        assert found["Limits"] == ("False", "Degraded", "cpu: not held")
+    async with serving(tmp_path, driver) as served:
+        assert conditions(await served.get("box"))["Assurance"] == ("False", "Network", "no Landlock")
+        driver.standing = {"assurance": "full"}
+        await served.client.StopSandbox(named(openshell_pb2.StopSandboxRequest))
+        await served.client.StartSandbox(named(openshell_pb2.StartSandboxRequest))
+        assert conditions(await until(served, READY))["Assurance"] == ("True", "Full", ""), "the next start says anew"
+
+
+async def test_what_a_sandbox_asks_of_its_walls_reaches_the_driver_at_every_start(served: Served) -> None:
+    spec = openshell_pb2.SandboxSpec()
+    spec.template.resources.update({"limits": {"memory": "64Mi", "cpu": "500m"}})
+    spec.template.driver_config.update({"local": {"require": "full", "pids": 100}})
+    await served.create(name="box", spec=spec)
+    await served.client.StopSandbox(named(openshell_pb2.StopSandboxRequest))
+    await served.client.StartSandbox(named(openshell_pb2.StartSandboxRequest))
+    for workload in served.driver.created:
+        assert (workload.require, workload.memory, workload.cpu, workload.pids) == ("full", 64 << 20, 0.5, 100)
+    assert len(served.driver.created) == 2
+
+
+async def test_a_requirement_that_is_not_met_leaves_no_sandbox(served: Served) -> None:
+    served.driver.fail = DriverError("AssuranceTooLow", "worth `files`", "run `openshell doctor`")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await served.create(name="box")
+    assert refused.value.code() == CODE.FAILED_PRECONDITION
+    assert "worth `files`\nrun `openshell doctor`" in str(refused.value.details())

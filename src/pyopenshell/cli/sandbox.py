@@ -89,6 +89,11 @@ def _idle_seconds(variable: str) -> float:
 @click.option("--upload", "uploads", multiple=True, metavar="LOCAL[:REMOTE]",
               help="Copy this in before the command starts; repeatable.")  # fmt: skip
 @click.option("--no-git-ignore", is_flag=True, help="Upload also what git ignores, and .git.")
+@click.option("--require", type=click.Choice(["full", "network", "files"]), default=None,
+              help="Do not start with walls that are worth less (openshell doctor).")  # fmt: skip
+@click.option("--memory", default="", metavar="Q", help="Limit for everything inside together: 512Mi, 4Gi, 8G.")
+@click.option("--cpu", default="", metavar="Q", help="CPUs it may use at most: 2, 0.5, 500m.")
+@click.option("--pids", type=click.IntRange(min=1), default=None, metavar="N", help="Processes and threads at most.")
 @click.option("--keep", is_flag=True, hidden=True, help="Default: the sandbox stays.")
 @click.option("--no-keep", is_flag=True, help="Delete the sandbox when the command ends.")
 @click.option("--detach", is_flag=True, help="Return as soon as the sandbox is ready.")
@@ -120,8 +125,18 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
     async with app.connect(may_start=True) as gateway:
         shown = _Progress(options["output"], quiet=bool(argv))
         sandbox = await _provision(
-            gateway, shown, name=options["name"], policy=policy, labels=labels, environment=variables
+            gateway,
+            shown,
+            name=options["name"],
+            policy=policy,
+            labels=labels,
+            environment=variables,
+            require=options["require"] or "",
+            memory=options["memory"],
+            cpu=options["cpu"],
+            pids=options["pids"] or 0,
         )
+        _warn(sandbox)
         app.places.remember_sandbox(gateway.registration.name, app.workspace, sandbox.name)
         await _approval_mode(gateway, sandbox.name, options["approval_mode"])
         for number, (local, remote) in enumerate(uploads, 1):
@@ -210,9 +225,20 @@ async def _approval_mode(gateway: Gateway, name: str, mode: str) -> None:
         say(f"retry with: openshell settings set {name} --key proposal_approval_mode --value {mode}", err=True)
 
 
+def _warn(sandbox: Sandbox) -> None:
+    """What is weaker than it should be is never silent."""
+    assurance, limits = sandbox.condition("Assurance"), sandbox.condition("Limits")
+    if assurance is not None and assurance.status != "True":
+        mark("⚠", f"assurance is only `{sandbox.assurance}`: {visible(assurance.message, 1000)}", err=True)
+    if limits is not None and limits.status != "True":
+        mark("⚠", f"limits do not all hold for the sandbox as a whole: {visible(limits.message)}", err=True)
+
+
 def _data(sandbox: Sandbox) -> dict[str, Any]:
     return {
         "annotations": sandbox.annotations,
+        "assurance": sandbox.assurance,
+        "conditions": sandbox.conditions,
         "created_at": sandbox.created,
         "current_policy_version": sandbox.policy_version,
         "id": sandbox.id,
@@ -302,6 +328,11 @@ def _show(sandbox: Sandbox, config: Config) -> None:
     say(f"  Phase: {sandbox.phase}")
     if sandbox.phase == "Error" and sandbox.trouble:
         say(f"  Reason: {visible(sandbox.trouble)}")
+    for kind in ("Assurance", "Limits"):
+        if (one := sandbox.condition(kind)) is not None:
+            word = sandbox.assurance if kind == "Assurance" else ""
+            message = visible(one.message, 1000)
+            say(f"  {kind}: {word}{f' ({message})' if word and message else message}")
     say(f"  Resource version: {sandbox.resource_version}")
     for title, entries in (("Labels", sandbox.labels), ("Annotations", sandbox.annotations)):
         if entries:

@@ -38,11 +38,20 @@ class Sandbox:
     exit_code: int | None
     conditions: tuple[Condition, ...]
 
+    def condition(self, kind: str) -> Condition | None:
+        return next((one for one in self.conditions if one.type == kind), None)
+
+    @property
+    def assurance(self) -> str:
+        """What its walls are worth as built: "full", "network", "files", "none"; "" where nobody said."""
+        found = self.condition("Assurance")
+        return found.reason.lower() if found else ""
+
     @property
     def trouble(self) -> str:
         """`reason: message` of the first condition that is not met, "" when all are."""
         for one in self.conditions:
-            if one.status != "True":
+            if one.status != "True" and one.type not in ("Assurance", "Limits"):
                 return ": ".join(part for part in (one.reason, one.message) if part)
         return ""
 

@@ -61,6 +61,13 @@ class Workload:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     connect_to: tuple[ConnectTo, ...] = ()
+    require: str = ""
+    """Assurance it must have ("full" | "network" | "files"), or "": whatever can be built. Refused before any
+    instruction runs when the walls are worth less."""
+    memory: int | None = None
+    """Bytes for everything inside together, None without limit; `cpu` in CPUs, `pids` in tasks, likewise."""
+    cpu: float | None = None
+    pids: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,6 +80,12 @@ class WorkloadStatus:
     exit_code: int | None = None
     reason: str = ""
     message: str = ""
+    assurance: str = ""
+    """What the walls are worth as built: "full", "network", "files" or "none"; "" where nobody says."""
+    losses: tuple[str, ...] = ()
+    """What is not as it should be, one sentence each."""
+    limits: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """How each limit that was asked for holds ("memory" -> "cgroup v2")."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,7 +135,7 @@ class Driver(Protocol):
     async def start(self) -> Sequence[WorkloadStatus]:
         """Connect to (or start) what the driver needs; returns the workloads that already run."""
 
-    async def create(self, workload: Workload) -> None:
+    async def create(self, workload: Workload) -> WorkloadStatus:
         """Build the walls, start supervisor and main process. Returns when the main process (if any) was started.
 
         Raises DriverError; then nothing of the workload is left.

@@ -6,6 +6,7 @@ Decides nothing about life-cycles (sandboxes.py does).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -17,6 +18,8 @@ from pyopenshell.gateway.store.schema import sandboxes
 from pyopenshell.wire.gen import datamodel_pb2, openshell_pb2
 
 READY: Final = "Ready"
+ASSURANCE: Final = "Assurance"
+LIMITS: Final = "Limits"
 
 CURSOR_TYPES: Final = (int, str, str, str)
 _ORDER: Final = (sandboxes.c.created_ms, sandboxes.c.name, sandboxes.c.workspace, sandboxes.c.id)
@@ -68,6 +71,10 @@ class State:
     reason: str
     message: str
     exit_code: int | None = None
+    assurance: tuple[str, str] | None = None
+    """(level, what is not as it should be) of the walls as built; None: unchanged."""
+    limits: Mapping[str, str] | None = None
+    """How each limit holds; None: unchanged."""
 
     @property
     def is_ready(self) -> bool:
@@ -145,6 +152,13 @@ def write(tx: sa.Connection, sandbox_id: str, state: State, now_ms: int, **colum
     if condition.status != ready or not condition.HasField("transition_time"):
         condition.transition_time.FromMilliseconds(now_ms)
     condition.status, condition.reason, condition.message = ready, state.reason, state.message
+    if state.assurance is not None:
+        level, losses = state.assurance
+        _condition(status, ASSURANCE, level == "full", level.capitalize(), losses, now_ms)
+    if state.limits is not None:
+        weak = any(not how.startswith("cgroup") for how in state.limits.values())
+        how = "; ".join(f"{kind}: {by}" for kind, by in state.limits.items())
+        _condition(status, LIMITS, not weak, "Degraded" if weak else "Held", how, now_ms)
     blob = status.SerializeToString()
     if blob == row.status and all(getattr(record, key) == value for key, value in columns.items()):
         return False
@@ -154,6 +168,16 @@ def write(tx: sa.Connection, sandbox_id: str, state: State, now_ms: int, **colum
         .values(phase=state.phase, status=blob, resource_version=record.resource_version + 1, **columns)
     )
     return True
+
+
+def _condition(
+    status: openshell_pb2.SandboxStatus, kind: str, holds: bool, reason: str, message: str, now_ms: int
+) -> None:
+    found = next((one for one in status.conditions if one.type == kind), None) or status.conditions.add(type=kind)
+    word = "True" if holds else "False"
+    if found.status != word or not found.HasField("transition_time"):
+        found.transition_time.FromMilliseconds(now_ms)
+    found.status, found.reason, found.message = word, reason, message
 
 
 def _record(row: sa.Row[Any]) -> Record:

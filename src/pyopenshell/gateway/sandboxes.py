@@ -69,6 +69,8 @@ class Live:
     restarted: bool = False
     exit_code: int | None = None
     failure: tuple[str, str] | None = None
+    standing: WorkloadStatus | None = None
+    """What the driver said of the walls as built."""
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
 
     def state(self, *, connected: bool) -> State:
@@ -341,8 +343,9 @@ class Sandboxes:
                 environment={**record.spec.template.environment, **record.spec.environment},
                 labels=record.labels,
                 connect_to=self._connect_to,
+                **dataclasses.asdict(specs.demands(record.spec)),
             )
-            await self._driver_call(self._driver.create(workload))
+            live.standing = await self._driver_call(self._driver.create(workload))
             live.running = True
         finally:
             live.busy = False
@@ -384,6 +387,12 @@ class Sandboxes:
         if live is None:
             return
         state = live.state(connected=self._sessions.get(sandbox_id) is not None)
+        if live.standing is not None and live.standing.assurance:
+            told = live.standing
+            losses = "; ".join(told.losses)
+            state = dataclasses.replace(
+                state, assurance=(told.assurance, losses), limits=told.limits if told.limits else None
+            )
         now = self._clock()
 
         def write(tx: sa.Connection) -> None:
@@ -410,6 +419,8 @@ class Sandboxes:
         for sandbox_id, live in self._live.items():
             status = found.get(sandbox_id)
             live.running = status is not None and status.instance_id in ("", live.instance_id)
+            if live.running and status is not None:
+                live.standing = status
             if live.running and status is not None and status.phase == "exited":
                 live.exit_code = status.exit_code
             self._tasks.spawn(self._resume(sandbox_id, live, stale=status is not None), f"resume {sandbox_id}")

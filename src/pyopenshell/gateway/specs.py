@@ -5,10 +5,14 @@ What this gateway cannot give is refused by name, never ignored. Must not know t
 
 from __future__ import annotations
 
-from typing import Final
+import dataclasses
+from typing import Any, Final
 
-from pyopenshell.gateway import limits
+from google.protobuf import json_format
+
+from pyopenshell.gateway import limits, quantities
 from pyopenshell.gateway.errors import GatewayError, invalid, precondition, required
+from pyopenshell.isolation.assurance import REQUIRABLE
 from pyopenshell.policy.conflicts import conflicts
 from pyopenshell.policy.model import RESTRICTIVE_DEFAULT, Policy
 from pyopenshell.policy.problems import PolicyError
@@ -38,7 +42,55 @@ def checked(request: openshell_pb2.CreateSandboxRequest) -> Policy:
     if spec.providers:
         raise precondition(f"provider '{spec.providers[0][:100]}' not found")
     _offered(request)
+    demands(spec)
     return _policy(spec)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Demands:
+    """What a sandbox asks of its walls: the assurance it requires and its limits (bytes, CPUs, tasks)."""
+
+    require: str = ""
+    memory: int | None = None
+    cpu: float | None = None
+    pids: int | None = None
+
+
+def demands(spec: openshell_pb2.SandboxSpec) -> Demands:
+    """From `template.resources` {"limits": {"cpu", "memory"}}, `template.driver_config` {"local": {"require", "pids"}}.
+
+    Raises GatewayError for anything else in them: what cannot be given is never ignored.
+    """
+    limits_field, local_field = "spec.template.resources", "spec.template.driver_config"
+    try:
+        resources = json_format.MessageToDict(spec.template.resources)
+        drivers = json_format.MessageToDict(spec.template.driver_config)
+    except (ValueError, json_format.Error):  # numbers that JSON has not
+        raise invalid("numbers must be finite", field=limits_field) from None
+    given = _only(resources.pop("limits", {}), ("cpu", "memory"), f"{limits_field}.limits")
+    _only(resources, (), limits_field)
+    local = _only(drivers.pop("local", {}), ("require", "pids"), f"{local_field}.local")
+    _only(drivers, (), local_field)
+    require = local.get("require", "")
+    if require not in ("", *REQUIRABLE):
+        raise invalid(f"require must be one of {', '.join(REQUIRABLE)}", field=f"{local_field}.local.require")
+    try:
+        cpu = None if "cpu" not in given else quantities.cpus(given["cpu"])
+        memory = None if "memory" not in given else quantities.size(given["memory"])
+        pids = None if "pids" not in local else quantities.tasks(local["pids"])
+    except ValueError as error:
+        raise invalid(str(error), field=limits_field) from None
+    return Demands(require, memory, cpu, pids)
+
+
+def _only(found: object, known: tuple[str, ...], field: str) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise invalid(f"{field} must be an object", field=field)
+    for key in found:
+        if key not in known:
+            message = f"{field}.{key[:100]} is not supported by the local driver"
+            raise GatewayError("FAILED_PRECONDITION", message, "NOT_SUPPORTED", field=field)
+    return found
 
 
 def _offered(request: openshell_pb2.CreateSandboxRequest) -> None:
@@ -50,8 +102,6 @@ def _offered(request: openshell_pb2.CreateSandboxRequest) -> None:
     refused = {
         "spec.template.image": (template.image, "its sandboxes show the host's own programs read-only"),
         "spec.template.runtime_class_name": (template.runtime_class_name, "there are no runtime classes"),
-        "spec.template.resources": (template.HasField("resources"), "resources cannot be reserved"),
-        "spec.template.driver_config": (template.HasField("driver_config"), "it has no options per sandbox"),
         "spec.resource_requirements": (spec.resource_requirements.HasField("gpu"), "GPUs cannot be reserved"),
         "service_exposures": (request.service_exposures, "services cannot be exposed"),
         "spec.restart_policy": (

@@ -15,6 +15,7 @@ from typing import Final
 
 _PERIOD: Final = 100_000
 """Microseconds over which a CPU quota is counted; the kernel's default."""
+_SWAP: Final = ("memory.swap.max", "memory.memsw.limit_in_bytes")
 _PREFIX: Final = "openshell-"
 
 
@@ -28,6 +29,16 @@ class Limits:
 
     def __bool__(self) -> bool:
         return any(value is not None for value in dataclasses.astuple(self))
+
+
+FALLBACKS: Final = {"memory": "rlimit, for each process alone", "pids": "rlimit"}
+"""What a limit becomes where no group can be made; a limit that is not here does not hold then."""
+
+
+def standing(limits: Limits, held: Mapping[str, str]) -> dict[str, str]:
+    """How each limit that was asked for holds: {"memory": "cgroup v1", "cpu": "not held", ...}. Pure."""
+    asked = [kind for kind, value in dataclasses.asdict(limits).items() if value is not None]
+    return {kind: held.get(kind) or FALLBACKS.get(kind, "not held") for kind in asked}
 
 
 def group_name(owner: str, name: str) -> str:
@@ -63,7 +74,7 @@ def _enter(path: str, files: Mapping[str, str], pid: int) -> bool:
             os.mkdir(path)
             new = True
         for file, value in files.items():
-            if file == "memory.swap.max" and not os.path.exists(f"{path}/{file}"):
+            if file in _SWAP and not os.path.exists(f"{path}/{file}"):
                 continue  # a kernel without swap accounting
             _write(f"{path}/{file}", value)
         _write(f"{path}/cgroup.procs", str(pid))
@@ -93,7 +104,7 @@ def _places(kind: str, value: float) -> list[tuple[str, list[str], dict[str, str
         "pids": {"pids.max": whole},
     }[kind]
     first = {
-        "memory": {"memory.limit_in_bytes": whole},
+        "memory": {"memory.limit_in_bytes": whole, "memory.memsw.limit_in_bytes": whole},
         "cpu": {"cpu.cfs_period_us": str(_PERIOD), "cpu.cfs_quota_us": quota},
         "pids": {"pids.max": whole},
     }[kind]

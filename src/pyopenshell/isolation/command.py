@@ -33,6 +33,8 @@ class Restrictions:
     landlock: int | None
     processes: int
     open_files: int
+    memory: int | None = None
+    """Bytes of data each process may have; None where something better limits it, or nobody asked."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -157,11 +159,13 @@ def _only(stdio: Sequence[int], writer: int, landlock: int | None) -> None:
 
 
 def _limits(restrictions: Restrictions) -> None:
-    wanted = (
+    wanted: tuple[tuple[int, int], ...] = (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NPROC, restrictions.processes),
         (resource.RLIMIT_NOFILE, restrictions.open_files),
     )
+    if restrictions.memory is not None:
+        wanted = (*wanted, (resource.RLIMIT_DATA, restrictions.memory))
     for kind, value in wanted:
         hard = resource.getrlimit(kind)[1]
         limit = value if hard == resource.RLIM_INFINITY else min(value, hard)

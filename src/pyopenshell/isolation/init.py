@@ -66,7 +66,13 @@ def _build(control: socket.socket, walls: Walls) -> tuple[command.Restrictions, 
     offered["proc"] = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     offered["root"] = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     program = seccomp.command_filter()
-    return command.Restrictions(program, ruleset, walls.processes, walls.open_files), offered, losses + more
+    processes = min(walls.processes, walls.limits.pids or walls.processes)
+    # Where no control group limits the memory of all, each process has the limit for itself.
+    memory = None if "memory" in message["held"] else walls.limits.memory
+    restrictions = command.Restrictions(program, ruleset, processes, walls.open_files, memory)
+    if "nflog" not in offered:
+        losses.append(Loss("", "NFLOG is unavailable: packets the fence refuses are not logged"))
+    return restrictions, offered, losses + more
 
 
 def _landlock(walls: Walls) -> tuple[int | None, list[Loss]]:

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from pyopenshell.isolation.cgroups import Limits
+
 UID = 998
 """User and group `sandbox` inside; outside it is the caller's own id, or as root an id of its own per sandbox."""
 WORKDIR = "/sandbox"
@@ -91,6 +93,12 @@ class Walls:
     tmp_megabytes: int = 1024
     processes: int = 4096
     open_files: int = 65536
+    required: str = ""
+    """Assurance below which it must not start; see `assurance`."""
+    group: str = ""
+    """Name of the control group; "" where no limit was asked for."""
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    """`limits.pids` is also `processes` where it is lower."""
 
     def as_message(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -98,6 +106,7 @@ class Walls:
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Walls:
         values = dict(message)
+        values["limits"] = Limits(**values["limits"])
         values["binds"] = tuple(Bind(**bind) for bind in values["binds"])
         values["read_only"], values["read_write"] = tuple(values["read_only"]), tuple(values["read_write"])
         return cls(**values)

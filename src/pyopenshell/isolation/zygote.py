@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from pyopenshell.isolation import channel, init, mounts, syscalls
+from pyopenshell.isolation import cgroups, channel, init, mounts, syscalls
 from pyopenshell.isolation.channel import Message
 from pyopenshell.isolation.walls import UID, WallError, Walls, wall
 
@@ -87,17 +87,20 @@ def _launch(walls: Walls, lifeline: int) -> tuple[Message, list[int]]:
             with wall("IdMapRefused"):
                 map_ids(pid, walls.host_uid, walls.host_gid)
             _first_to_go(pid)
+            held = cgroups.confine(pid, walls.group, walls.limits) if walls.limits else {}
             trees = []
             if os.geteuid() == 0:
                 with wall("MountsRefused"):
                     trees = mounts.open_sources(walls)
-            channel.send(ours, {"go": True}, trees)
+            channel.send(ours, {"go": True, "held": list(held)}, trees)
             channel.close_all(trees)
         except WallError:
             syscalls.pidfd_kill(pidfd, signal.SIGKILL)
             os.close(pidfd)
+            if walls.group:
+                cgroups.remove(walls.group)  # what is not empty yet is swept later
             raise
-        return {"launched": pid}, [pidfd, ours.detach()]
+        return {"launched": pid, "held": held}, [pidfd, ours.detach()]
 
 
 def _become_init(control: socket.socket, lifeline: int, walls: Walls) -> None:

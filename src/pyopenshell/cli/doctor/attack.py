@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pyopenshell.client.gateway import Gateway
 
 SECONDS: Final = 120.0
+TASKS: Final = 256
+"""What the attacked sandbox may have, so that the fork bomb costs the machine nothing."""
 _RECORD_SECONDS: Final = 10.0
 PYTHON: Final = "/usr/bin/python3"
 
@@ -151,7 +153,7 @@ async def _attack(gateway: Gateway, endpoint: str) -> tuple[list[Attack], bool]:
     with _decoys() as (tcp, unix, abstract):
         ports = {"gateway": int(endpoint.rpartition(":")[2]), "decoy": tcp.getsockname()[1]}
         policy = language.load(POLICY.format(**ports), "doctor.yaml")
-        sandbox = await gateway.wait_for(await gateway.create(policy=policy), "Ready", FAILED_PHASES)
+        sandbox = await gateway.wait_for(await gateway.create(policy=policy, pids=TASKS), "Ready", FAILED_PHASES)
         before = await gateway.config(sandbox.name)
         attacks = await _inside(gateway, sandbox.name, ports, abstract, with_shell=with_shell)
         touched = {"host_loopback": _reached(tcp), "abstract_socket": _reached(unix)}

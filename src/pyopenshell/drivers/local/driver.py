@@ -78,7 +78,7 @@ class LocalDriver:
     async def start(self) -> Sequence[WorkloadStatus]:
         return await self._connect() if self._connection is None else ()
 
-    async def create(self, workload: Workload) -> None:
+    async def create(self, workload: Workload) -> WorkloadStatus:
         _check_environment(workload.environment)
         message = {
             "op": "create",
@@ -92,10 +92,13 @@ class LocalDriver:
             "command": list(workload.command),
             "main": _command(ExecRequest(workload.command, tty=workload.tty)),
             "environment": dict(workload.environment),
+            "require": workload.require,
+            "limits": {"memory": workload.memory, "cpu": workload.cpu, "pids": workload.pids},
         }
         async with self._lock(workload.sandbox_id):
-            await self._ask(message)
+            answer, _ = await self._ask(message)
             self._running[workload.sandbox_id] = workload.instance_id
+            return _status(answer["status"])
 
     async def stop(self, sandbox_id: str) -> None:
         async with self._lock(sandbox_id):
@@ -359,7 +362,7 @@ def _read_all(fd: int) -> bytes:
 
 
 def _status(message: Mapping[str, Any]) -> WorkloadStatus:
-    return WorkloadStatus(**message)
+    return WorkloadStatus(**{**message, "losses": tuple(message["losses"])})
 
 
 def _check_environment(variables: Mapping[str, str]) -> None:

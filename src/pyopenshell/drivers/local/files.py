@@ -19,6 +19,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
+from pyopenshell.isolation import cgroups
 from pyopenshell.isolation.environment import CA_BUNDLE, CA_KEYSTORE
 from pyopenshell.isolation.walls import UID, WORKDIR, Bind, WallError
 
@@ -94,7 +95,11 @@ class StateFiles:
         return [trash]
 
     def sweep(self) -> None:
-        """At host start, when nothing runs: what a killed host left half made or half deleted goes to the trash."""
+        """At host start, when nothing runs: what a killed host left half made or half deleted goes to the trash.
+
+        So do its sandboxes' control groups.
+        """
+        cgroups.sweep(self.state)
         for name in os.listdir(self._sandboxes):
             if name.startswith(".new-"):
                 self.discard(name.removeprefix(".new-"))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from pyopenshell.drivers.local.loop import Link, Loop, Timer, Watch
-from pyopenshell.isolation import channel
+from pyopenshell.isolation import assurance, cgroups, channel
 from pyopenshell.isolation.assurance import Loss
 from pyopenshell.isolation.channel import Message
 from pyopenshell.isolation.environment import environment
@@ -71,6 +71,9 @@ class Sandbox:
         self.id, self.instance_id = str(request["sandbox_id"]), str(request["instance_id"])
         self.state = State.BUILDING
         self.losses: list[Loss] = []
+        self.limits: dict[str, str] = {}
+        """How each limit that was asked for holds."""
+        self._walls = walls
         self.main_exit: int | None = None
         self._why = ("Ended", "")
         self._failure: WallError | None = None
@@ -135,6 +138,7 @@ class Sandbox:
             self._fail(WallError.from_message(message["failed"]))
             return
         self._init_pid = int(message["launched"])
+        self.limits = cgroups.standing(self._walls.limits, message["held"])
         self._init = Watch(self._host.loop, fds[0], None, self._init_ended)
         self._init_link = Link(self._host.loop, socket.socket(fileno=fds[1]), self._from_init, self._init_hung_up)
         if self.state is not State.BUILDING:
@@ -165,6 +169,16 @@ class Sandbox:
     def _walls_stand(self, message: Message, fds: list[int]) -> None:
         offered = dict(zip(message["ready"], fds, strict=True))
         self.losses = [Loss(**loss) for loss in message["losses"]]
+        self.losses += [
+            Loss("", f"--{kind} holds only as: {how}" if how != "not held" else f"--{kind} limits nothing here")
+            for kind, how in self.limits.items()
+            if not how.startswith("cgroup")
+        ]
+        found = assurance.level(self.losses)
+        if not assurance.meets(found, self._walls.required):
+            channel.close_all(fds)
+            self._fail(self._too_weak(found))
+            return
         records, identity = channel.pair()
         with records, identity, self._lifeline:
             if self.state is State.BUILDING and self._supervisor_link is not None:
@@ -172,6 +186,15 @@ class Sandbox:
                 gifts = {**offered, "identity": identity.fileno(), "lifeline": self._lifeline.fileno()}
                 self._supervisor_link.send({"op": "sockets", "names": list(gifts)}, list(gifts.values()))
         channel.close_all(fds)
+
+    def _too_weak(self, found: str) -> WallError:
+        """Nothing weaker than what was asked for starts; no command ran yet."""
+        what = "; ".join(loss.text for loss in self.losses if loss.part)
+        return WallError(
+            "AssuranceTooLow",
+            f"--require {self._walls.required}: the walls that can be built here are worth `{found}` ({what})",
+            "run `openshell doctor` for the fix of each, or require less",
+        )
 
     def _from_supervisor(self, message: Message, fds: list[int]) -> None:
         channel.close_all(fds)
@@ -290,6 +313,8 @@ class Sandbox:
             return
         self.state = State.ENDED
         self._disarm()
+        if self._walls.group:
+            cgroups.remove(self._walls.group)  # one that is not empty yet is swept at the host's next start
         with contextlib.suppress(OSError):
             self._lifeline.close()
         if self._built is not None:

@@ -23,7 +23,8 @@ from pyopenshell.drivers.local.files import StateFiles, remove_tree
 from pyopenshell.drivers.local.loop import Link, Loop, Watch
 from pyopenshell.drivers.local.sandbox import Sandbox, State
 from pyopenshell.drivers.local.settings import walls_for
-from pyopenshell.isolation import channel, syscalls, zygote
+from pyopenshell.isolation import assurance, cgroups, channel, syscalls, zygote
+from pyopenshell.isolation.cgroups import Limits
 from pyopenshell.isolation.channel import Message
 from pyopenshell.isolation.walls import WallError, Walls
 from pyopenshell.supervisor.spec import Access, ConnectTo, SupervisorSpec
@@ -183,7 +184,7 @@ class Server:
         existing = self._sandboxes.get(sandbox_id)
         if existing is not None:
             if existing.instance_id == message["instance_id"] and existing.state is State.RUNNING:
-                link.send({"re": message["id"]})
+                link.send({"re": message["id"], "status": self._status(existing)})
                 return
             self._when_ended(sandbox_id, lambda: self._request(link, message, []))
             existing.terminate("Replaced", "a newer instance takes its place")
@@ -193,7 +194,10 @@ class Server:
         try:
             config = base64.b64decode(message["config"])
             ids, binds = self._files.host_ids(sandbox_id), self._files.binds(sandbox_id)
-            walls = walls_for(config, ids, self._files.etc, binds)
+            limits = Limits(**message["limits"])
+            group = cgroups.group_name(self._files.state, sandbox_id)
+            required = str(message["require"])
+            walls = walls_for(config, ids, self._files.etc, binds, required=required, group=group, limits=limits)
         except WallError as error:
             refused = {"re": message["id"], "failed": error.as_message()}
             self._remove(self._files.discard(sandbox_id) if new else [], lambda _complete: link.send(refused))
@@ -203,7 +207,7 @@ class Server:
             sandbox = self._sandboxes[sandbox_id]
             if error is None:
                 self._files.finish(sandbox_id)
-                link.send({"re": message["id"]})
+                link.send({"re": message["id"], "status": self._status(sandbox)})
                 self._publish(self._status(sandbox))
                 return
             del self._sandboxes[sandbox_id]
@@ -306,6 +310,9 @@ class Server:
             "exit_code": sandbox.main_exit,
             "reason": "Degraded" if notes else "",
             "message": notes,
+            "assurance": assurance.level(sandbox.losses),
+            "losses": [loss.text for loss in sandbox.losses],
+            "limits": sandbox.limits,
         }
 
     def _publish(self, status: dict[str, Any]) -> None:

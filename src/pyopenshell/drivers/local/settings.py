@@ -9,6 +9,7 @@ import os
 
 from google.protobuf.message import DecodeError
 
+from pyopenshell.isolation.cgroups import Limits
 from pyopenshell.isolation.walls import UID, WORKDIR, Bind, WallError, Walls
 from pyopenshell.wire.gen import sandbox_pb2
 
@@ -18,7 +19,16 @@ _DEFAULT_WRITE = (WORKDIR, "/tmp", "/run")
 _USERS = ("", "sandbox", str(UID))
 
 
-def walls_for(config: bytes, host_ids: tuple[int, int], etc: str, binds: tuple[Bind, ...]) -> Walls:
+def walls_for(
+    config: bytes,
+    host_ids: tuple[int, int],
+    etc: str,
+    binds: tuple[Bind, ...],
+    *,
+    required: str = "",
+    group: str = "",
+    limits: Limits | None = None,
+) -> Walls:
     """Walls that enforce the policy in `config` (a serialized SandboxConfigSnapshot). Raises WallError."""
     try:
         policy = sandbox_pb2.SandboxConfigSnapshot.FromString(config).policy
@@ -39,6 +49,9 @@ def walls_for(config: bytes, host_ids: tuple[int, int], etc: str, binds: tuple[B
         binds=binds,
         read_only=read,
         read_write=write,
+        required=required,
+        group=group if limits else "",
+        limits=limits or Limits(),
         landlock_required=policy.landlock.compatibility == "hard_requirement",
     )
 
