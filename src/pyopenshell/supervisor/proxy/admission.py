@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pyopenshell.audit.text import field
 from pyopenshell.isolation.identity import Identifier, Identity, IdentityError
 from pyopenshell.policy.decision import Condition, Connection
+from pyopenshell.policy.hosts import is_ip_literal
 from pyopenshell.supervisor.denial import Denial
 from pyopenshell.supervisor.proxy.authority import without_query
 from pyopenshell.supervisor.proxy.destination import Guard, Refusal, ResolveError, Target
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pyopenshell.policy.decision import Cell, Decision
     from pyopenshell.supervisor.current import Current
     from pyopenshell.supervisor.programs import ProgramNames
+    from pyopenshell.supervisor.proxy.wildcards import Wildcards
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,11 +147,14 @@ class Peer:
 class Admitter:
     """Takes intents through the steps."""
 
-    def __init__(self, current: Current, identifier: Identifier, guard: Guard, names: ProgramNames) -> None:
+    def __init__(
+        self, current: Current, identifier: Identifier, guard: Guard, names: ProgramNames, wildcards: Wildcards
+    ) -> None:
         self._current = current
         self._identifier = identifier
         self._guard = guard
         self._names = names
+        self._wildcards = wildcards
 
     @property
     def generation(self) -> int:
@@ -184,6 +189,8 @@ class Admitter:
             cell = self._connect(intent, identity)
             if not cell.decision.allowed:
                 return self._denied(intent, identity, cell)
+            if not self._may_be_named(intent.host, cell):
+                return self._exhausted(intent, identity, cell)
             try:
                 target = await self._guard.resolve(intent.host, intent.port, cell)
             except ResolveError as error:
@@ -228,6 +235,32 @@ class Admitter:
         aliases = self._names.aliases(identity)
         connection = Connection(intent.host, intent.port, identity.exe, identity.ancestors, aliases)
         return self._current.engine.connect(connection)
+
+    def _may_be_named(self, host: str, cell: Cell) -> bool:
+        """A name that a person wrote tells nobody anything; one that a wildcard covers may."""
+        if is_ip_literal(host) or self._current.engine.names(host) == "exact":
+            return True
+        return self._wildcards.admit(cell.decision.rule, host)
+
+    def _exhausted(self, intent: Intent, identity: Identity, cell: Cell) -> Denial:
+        rule = cell.decision.rule
+        return Denial(
+            layer="l4",
+            stage=intent.stage,
+            host=intent.host,
+            port=intent.port,
+            method=intent.method,
+            detail=f"{intent.subject} refused: too many different names under wildcards",
+            binary=identity.exe,
+            ancestors=identity.ancestors,
+            pid=identity.pid,
+            sha256=identity.sha256,
+            policy=rule,
+            reason=f"this sandbox asked for too many different names under the wildcards of {rule}: "
+            "names it asked for before still work, and a rule may name this host exactly",
+            condition="wildcard_exhausted",
+            proposable=False,
+        )
 
     def _unknown(self, intent: Intent, reason: str) -> Denial:
         return Denial(

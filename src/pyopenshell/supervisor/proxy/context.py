@@ -78,6 +78,8 @@ class Limits:
     """For one upstream: all its addresses together."""
     stagger_seconds: float = 0.25
     """Between attempts at the addresses of one name (RFC 8305, 5)."""
+    wildcard_names: int = 1024
+    """Distinct names asked for under the wildcards of one rule (`wildcards`)."""
     lookups: int = 16
     """Names looked up at the same time."""
     lookup_seconds: float = 10.0

@@ -36,6 +36,7 @@ from pyopenshell.supervisor.proxy.tlsstream import distrust
 from pyopenshell.supervisor.proxy.transport import Side, Tunnel, reset
 from pyopenshell.supervisor.proxy.watch import Watch
 from pyopenshell.supervisor.proxy.websocket import Assemblies, WebSocket
+from pyopenshell.supervisor.proxy.wildcards import Wildcards
 from pyopenshell.supervisor.tasks import cancel, spawn
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ class Plane:
         self.clock: Callable[[], float] = self._loop.time
         resolver = context.resolver or Lookups(self.limits.lookups, self.limits.lookup_seconds)
         guard = Guard(resolver, context.connect_to, context.blocked, self.clock)
-        self.admitter = Admitter(context.current, context.identifier, guard, context.names)
         self.record = Recorder(context.audit, context.denied)
+        wildcards = Wildcards(self.record.crowded, capacity=self.limits.wildcard_names)
+        self.admitter = Admitter(context.current, context.identifier, guard, context.names, wildcards)
         self._local = LocalDoor(context.local, self)
         self._trust = UpstreamTrust()
         self._pool = Pool(self)

@@ -168,6 +168,18 @@ class Recorder:
         """The same refusal once more: it was written already."""
         self._denied(denial)
 
+    def crowded(self, rule: str, names: int, most: int) -> None:
+        """Half of the names that may be asked for under a rule's wildcards were asked for."""
+        self.emit(
+            FindingEvent(
+                "openshell.dns.wildcard_names",
+                "Many different names under one wildcard",
+                Severity.MEDIUM,
+                evidence=(("policy", rule), ("names", str(names)), ("limit", str(most))),
+                confidence="medium",
+            )
+        )
+
     def refused_forward(self, denial: Denial, method: str, path: str) -> None:
         """A denial of a plain-HTTP request before its rules were asked (L4, addresses)."""
         self.emit(
