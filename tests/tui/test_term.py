@@ -3,105 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-from collections.abc import AsyncIterator, Callable
+import datetime
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, RichLog, Static, TabbedContent
 
 from pyopenshell.policy.model import Endpoint, Rule
-from pyopenshell.tui.app import CHANGED, SETTLE, Term
-from pyopenshell.tui.dialogs import Bulk, Reason
+from pyopenshell.tui.app import CHANGED, SETTLE
+from pyopenshell.tui.dialogs import Bulk, Limit, Reason
 from pyopenshell.wire.gen import openshell_pb2
 from tests.desk import NOTES, Desk, desk
 from tests.gateway.core import rest
-
-
-class Screen(Term):
-    """Tells the test whenever anything changed; its clock lets every card settle at once unless frozen."""
-
-    def __init__(self, desk: Desk, **options: object) -> None:
-        ticks = itertools.count()
-        self.frozen = False
-        self.news = asyncio.Event()
-        self.said: list[str] = []
-        super().__init__(desk.client, clock=lambda: 0.0 if self.frozen else float(next(ticks)), **options)  # type: ignore[arg-type]
-
-    def notify(self, message: str, **options: object) -> None:
-        assert options["markup"] is False
-        self.said.append(message)
-        self.news.set()
-        super().notify(message, **options)  # type: ignore[arg-type]
-
-    def _refresh(self) -> None:
-        super()._refresh()
-        self.news.set()
-
-    def _put(self, card: object, **options: object) -> None:
-        super()._put(card, **options)  # type: ignore[arg-type]
-        self.news.set()
-
-    def _was_drawn(self) -> None:
-        super()._was_drawn()
-        self.news.set()
-
-
-class Reviewer:
-    """A person at the screen."""
-
-    def __init__(self, screen: Screen, pilot: Pilot[None]) -> None:
-        self.screen, self.pilot = screen, pilot
-
-    async def until(self, holds: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
-            while True:
-                await self.pilot.pause(0)
-                if holds():
-                    return
-                await self.screen.news.wait()
-                self.screen.news.clear()
-
-    async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
-        await self.pilot.pause(0)
-
-    async def proof(self, *words: str) -> None:
-        """Until the card shows these, with its proof."""
-        card = self.screen
-        await self.until(
-            lambda: (
-                card._card is not None
-                and card._card.proof != "missing"
-                and card._drawn
-                and all(word in self.paper for word in words)
-            )
-        )
-
-    async def says(self, words: str) -> None:
-        await self.until(lambda: any(words in one for one in self.screen.said))
-
-    @property
-    def paper(self) -> str:
-        return str(self.screen.query_one("#paper", Static).visual)
-
-    @property
-    def title(self) -> str:
-        return str(self.screen.query_one("#title", Static).visual)
-
-    def rows(self, which: str = "inbox") -> list[str]:
-        return [str(option.prompt) for option in self.screen.query_one(f"#{which}", OptionList).options]
-
-
-@contextlib.asynccontextmanager
-async def reviewing(desk: Desk, size: tuple[int, int] = (140, 50)) -> AsyncIterator[Reviewer]:
-    screen = Screen(desk)
-    async with screen.run_test(size=size) as pilot:
-        reviewer = Reviewer(screen, pilot)
-        await reviewer.until(lambda: screen.live.connected)
-        yield reviewer
+from tests.tui.screen import reviewing
 
 
 @pytest.fixture
@@ -111,7 +26,7 @@ async def at(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 async def test_everything_appears_by_push(at: Desk) -> None:
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         assert "nothing pending" in me.title
         box = await at.sandbox("field-notes")
         await me.until(lambda: any("field-notes" in row for row in me.rows("sandboxes")))
@@ -131,7 +46,7 @@ async def test_everything_appears_by_push(at: Desk) -> None:
 async def test_approve_and_undo(at: Desk) -> None:
     box = await at.sandbox()
     chunk = await at.put_notes(box)
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.proof("PUT to unboundedly many paths")
         await me.press("a")
         await me.proof("✓ approved", "Newly permitted", "by mtls:")
@@ -150,7 +65,7 @@ async def test_approve_and_undo(at: Desk) -> None:
 async def test_reject_with_a_reason_byte_for_byte(at: Desk) -> None:
     box = await at.sandbox()
     chunk = await at.put_notes(box)
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.proof("PUT to")
         await me.press("x")
         await me.until(lambda: isinstance(me.screen.screen, Reason))
@@ -169,7 +84,7 @@ async def test_reject_with_a_reason_byte_for_byte(at: Desk) -> None:
 async def test_keys_typed_into_a_reason_decide_nothing(at: Desk) -> None:
     box = await at.sandbox()
     chunk = await at.put_notes(box)
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.proof("PUT to")
         await me.press("x")
         await me.until(lambda: isinstance(me.screen.screen, Reason))
@@ -183,7 +98,7 @@ async def test_narrow_then_approve_what_it_became(at: Desk) -> None:
     box = await at.sandbox()
     await at.refuse(box, "PUT", NOTES + "today.md")
     chunk = await at.put_notes(box)
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.proof("unboundedly many paths")
         await me.press("n")
         await me.proof("exactly 1 path", NOTES + "today.md")
@@ -205,7 +120,7 @@ async def test_what_changed_on_the_screen_is_not_decided_by_the_next_key(at: Des
     """Attack G-2: the base of the judgement changes between the look and the key."""
     box = await at.sandbox()
     chunk = await at.put_notes(box)
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.proof("unboundedly many paths")
         before = await at.chunk("box", chunk)
         assert before is not None
@@ -226,7 +141,7 @@ async def test_a_stale_screen_decides_nothing_and_shows_what_is_there(at: Desk, 
     box = await at.sandbox()
     await at.refuse(box, "PUT", NOTES + "today.md")
     chunk = await at.put_notes(box)
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.proof("unboundedly many paths")
         for worker in me.screen.workers:
             if worker.group == "follow":
@@ -245,7 +160,7 @@ async def test_a_stale_screen_decides_nothing_and_shows_what_is_there(at: Desk, 
 async def test_another_persons_rejection_is_not_overruled_unseen(at: Desk) -> None:
     box = await at.sandbox()
     chunk = await at.put_notes(box)
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.proof("unboundedly many paths")
         for worker in me.screen.workers:
             if worker.group == "follow":
@@ -260,7 +175,7 @@ async def test_another_persons_rejection_is_not_overruled_unseen(at: Desk) -> No
 async def test_a_second_key_press_does_not_decide_what_just_came_up(at: Desk) -> None:
     box = await at.sandbox()
     first = await at.put_notes(box)
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.proof("unboundedly many paths")
         me.screen.frozen = True
         second = await at.put_notes(box, "/other/**")
@@ -276,7 +191,7 @@ async def test_a_second_key_press_does_not_decide_what_just_came_up(at: Desk) ->
 async def test_only_what_is_on_the_screen_is_decided(at: Desk) -> None:
     box = await at.sandbox()
     chunk = await at.put_notes(box)
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.proof("unboundedly many paths")
         await me.press("o", "a")
         tabs = me.screen.query_one("#tabs", TabbedContent)
@@ -291,7 +206,7 @@ async def test_a_long_proposal_is_approved_only_after_its_end_was_seen(at: Desk)
     box = await at.sandbox()
     rule = rest("api.github.com", *(f"PUT /many/{n}" for n in range(60)), name="many")
     chunk = await at.propose(box, rule, rationale="word " * 200)
-    async with reviewing(at, size=(80, 24)) as me:
+    async with reviewing(at.client, size=(80, 24)) as me:
         await me.proof("/many/")
         await me.press("a")
         await me.says("there was more below")
@@ -309,7 +224,7 @@ async def test_bulk_approval_is_exactly_what_was_listed(at: Desk) -> None:
     there = await at.put_notes(other, "/listed/there")
     private = Rule("inward", (Endpoint(host="10.0.0.9", ports=(443,)),), ("/usr/bin/curl",))
     flagged = await at.propose(other, private)
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.proof()
         await me.press("A")
         await me.until(lambda: isinstance(me.screen.screen, Bulk))
@@ -329,7 +244,7 @@ async def test_bulk_approval_is_exactly_what_was_listed(at: Desk) -> None:
 async def test_bulk_approval_shows_all_before_it_takes_a_yes(at: Desk) -> None:
     box = await at.sandbox()
     ids = [await at.put_notes(box, f"/listed/{n}") for n in range(12)]
-    async with reviewing(at, size=(80, 24)) as me:
+    async with reviewing(at.client, size=(80, 24)) as me:
         await me.proof("PUT to")
         await me.press("A")
         await me.until(lambda: isinstance(me.screen.screen, Bulk))
@@ -345,7 +260,7 @@ async def test_one_sandbox_at_a_time(at: Desk) -> None:
     box, other = await at.sandbox("box"), await at.sandbox("other")
     await at.put_notes(box, "/of-box")
     await at.put_notes(other, "/of-other")
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.until(lambda: len(me.rows()) == 2)
         me.screen.query_one("#sandboxes", OptionList).focus()
         await me.press("j")
@@ -360,7 +275,7 @@ async def test_one_sandbox_at_a_time(at: Desk) -> None:
 async def test_the_log_of_the_chosen_sandbox(at: Desk) -> None:
     box = await at.sandbox()
     await at.put_notes(box)
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.proof("PUT to")
         await me.press("l")
         lines = me.screen.query_one("#lines", RichLog)
@@ -386,7 +301,7 @@ async def test_a_gateway_that_goes_and_comes_back(tmp_path: Path) -> None:
         async with serving(tmp_path, driver) as served, await open_client(tmp_path) as client:
             box = await Desk(served, client, tmp_path).sandbox()
             await Desk(served, client, tmp_path).put_notes(box)
-            async with reviewing(Desk(served, client, tmp_path)) as me:
+            async with reviewing(client) as me:
                 await me.proof("PUT to")
                 await served.client.channel.close()
                 await served.gateway.stop()
@@ -399,8 +314,72 @@ async def test_a_gateway_that_goes_and_comes_back(tmp_path: Path) -> None:
         await driver.end()
 
 
+async def test_approve_for_a_time_count_and_renew(at: Desk) -> None:
+    box = await at.sandbox()
+    chunk = await at.put_notes(box)
+    later = datetime.timedelta()
+
+    def now() -> datetime.datetime:
+        return datetime.datetime.now(datetime.UTC) + later
+
+    async def left() -> datetime.timedelta:
+        lease = (await at.client.reviews("box", [chunk]))[chunk].lease
+        assert lease is not None
+        return lease.duration
+
+    async with reviewing(at.client, now=now) as me:
+        await me.proof("unboundedly many paths")
+        await me.press("T")
+        await me.until(lambda: isinstance(me.screen.screen, Limit))
+        await me.press("2")
+        await me.proof("✓ approved", "ends in 59m", "approved for 1h")
+        assert await left() == datetime.timedelta(hours=1)
+        later = datetime.timedelta(minutes=30)
+        await me.until(lambda: "ends in 29m" in me.paper)
+        later = datetime.timedelta(days=1)
+        await me.until(lambda: "ends now" in me.paper)
+        later = datetime.timedelta()
+        await me.press("T")
+        await me.until(lambda: isinstance(me.screen.screen, Limit))
+        await me.press("tab", *"2x", "enter")
+        wrong = me.screen.screen.query_one("#wrong", Static)
+        assert "invalid duration '2x'" in str(wrong.visual)
+        assert await left() == datetime.timedelta(hours=1)
+        await me.press("backspace", "d", "enter")
+        await me.proof("✓ approved", "ends in 1d23h", "approved for 2d")
+        assert await left() == datetime.timedelta(days=2)
+        # Somebody else shortens it: seen by push, although the proposal itself did not change.
+        found = await at.chunk("box", chunk)
+        assert found is not None
+        await at.client.approve("box", chunk, found.review_token, expires=datetime.timedelta(minutes=5))
+        await me.proof("ends in 4m", "approved for 5m")
+        await me.press("u")
+        await me.proof("● pending")
+        assert "ends" not in me.paper
+
+
+async def test_what_has_no_end_is_not_renewed_and_a_stale_card_is_not_approved_for_a_time(at: Desk) -> None:
+    box = await at.sandbox()
+    chunk = await at.put_notes(box)
+    async with reviewing(at.client) as me:
+        await me.proof("unboundedly many paths")
+        await me.press("T")
+        await me.until(lambda: isinstance(me.screen.screen, Limit))
+        await at.client.edit("box", chunk, rest("api.github.com", "PUT /**", name="save_notes"))
+        await me.press("enter")
+        await me.says("changed since it was shown: nothing was decided")
+        assert await at.status("box", chunk) == "pending"
+        await me.proof(CHANGED, "PUT /**")
+        await me.press("a")
+        await me.proof("PUT /**")
+        await me.press("a")
+        await me.proof("✓ approved")
+        await me.press("T")
+        await me.says("this approval has no end")
+
+
 async def test_help_and_quit(at: Desk) -> None:
-    async with reviewing(at) as me:
+    async with reviewing(at.client) as me:
         await me.press("question_mark")
         assert "approve the proposal that is shown" in " ".join(
             str(part.visual) for part in me.screen.screen.query(Static)

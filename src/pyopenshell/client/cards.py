@@ -11,7 +11,7 @@ import datetime
 from collections.abc import Iterator, Mapping, Sequence
 
 from pyopenshell.audit.text import spoken
-from pyopenshell.client.values import Chunk, Observed, Region, Review
+from pyopenshell.client.values import Chunk, LogLine, Observed, Region, Review
 from pyopenshell.client.visible import stamp, visible, visible_lines
 from pyopenshell.policy.describe import render_endpoint
 
@@ -38,7 +38,8 @@ class Card:
     """Everything a reviewer must see of one proposal, fit to show; `id`, `sandbox` and `token` name it to the gateway.
 
     `proof` is "complete", "incomplete" (there may be more than `permits` says) or "missing" (not known, or of another
-    version of the proposal). `ends` and `given`: when an approval for a time ends, and for how long it was given.
+    version of the proposal). `expires`, `ends` and `given`: when an approval for a time ends, and for how long it was
+    given.
     `clean`: the prover found nothing to worry about. `inspected`: every endpoint asked for has its requests looked
     into.
     """
@@ -67,6 +68,7 @@ class Card:
     permits: tuple[Permitted, ...]
     decided_by: str
     superseded_by: str
+    expires: datetime.datetime | None
     ends: str
     given: str
     clean: bool
@@ -128,6 +130,7 @@ def card_of(sandbox: str, chunk: Chunk, review: Review | None) -> Card:
         permits=tuple(_permitted(region) for region in review.newly_permits) if review else (),
         decided_by=visible(review.decided_by) if review else "",
         superseded_by=visible(review.superseded_by) if review else "",
+        expires=review.lease.expires if review and review.lease else None,
         ends=stamp(review.lease.expires) if review and review.lease else "",
         given=spoken(review.lease.duration.total_seconds()) if review and review.lease else "",
         clean=chunk.validation_result == NO_FINDINGS,
@@ -138,6 +141,35 @@ def card_of(sandbox: str, chunk: Chunk, review: Review | None) -> Card:
 def with_hits(card: Card, chunk: Chunk) -> Card:
     """The same proposal, seen more often."""
     return dataclasses.replace(card, hits=chunk.hit_count, last_seen=stamp(chunk.last_seen))
+
+
+def remaining(card: Card, now: datetime.datetime) -> str:
+    """Of an approval for a time: `in 9m58s (2026-11-28 09:10:00 UTC; approved for 10m)`; "" for any other."""
+    if card.expires is None:
+        return ""
+    left = int((card.expires - now).total_seconds())
+    return f"{f'in {spoken(left)}' if left > 0 else 'now'} ({card.ends} UTC; approved for {card.given})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LogRow:
+    """One line of a sandbox's log, fit to show. `time` is of the day, in UTC."""
+
+    time: str
+    level: str
+    source: str
+    message: str
+    fields: str
+
+
+def log_row(line: LogLine) -> LogRow:
+    return LogRow(
+        time=line.time.strftime("%H:%M:%S") if line.time else "--:--:--",
+        level=visible(line.level.upper(), 20),
+        source=visible(line.source, 20),
+        message=visible(line.message),
+        fields=visible(" ".join(f"{key}={line.fields[key]}" for key in sorted(line.fields))),
+    )
 
 
 def percent(confidence: float) -> str:
@@ -183,9 +215,8 @@ def card(chunk: Chunk, review: Review | None) -> Iterator[str]:
             yield f"  Decided by: {one.decided_by}"
         if one.superseded_by:
             yield f"  Superseded by: {one.superseded_by}"
-        if review.lease is not None:
-            left = spoken(int((review.lease.expires - datetime.datetime.now(datetime.UTC)).total_seconds()))
-            yield f"  Ends: in {left} ({one.ends} UTC; approved for {one.given})"
+        if one.expires is not None:
+            yield f"  Ends: {remaining(one, datetime.datetime.now(datetime.UTC))}"
     if one.reason:
         yield f"  Reason: {one.reason}"
 

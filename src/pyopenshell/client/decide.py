@@ -7,6 +7,7 @@ that a card which changed under the person's eyes is shown again instead of deci
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -50,11 +51,13 @@ class NothingNarrowerError(Exception):
         super().__init__("no refused request on record is narrower than this proposal")
 
 
-async def approve(gateway: Gateway, shown: Shown) -> tuple[int, str]:
-    """Policy version and hash. Raises StaleError, or GatewayError with the gateway's own reason."""
+async def approve(gateway: Gateway, shown: Shown, *, expires: datetime.timedelta | None = None) -> tuple[int, str]:
+    """Policy version and hash. With `expires` the approval ends by itself after so long; one that was shown as
+    approved for a time gets the new time, from now. Raises StaleError, or GatewayError with the gateway's own reason.
+    """
     await _unchanged(gateway, shown)
     try:
-        return await gateway.approve(shown.sandbox, shown.id, shown.review_token)
+        return await gateway.approve(shown.sandbox, shown.id, shown.review_token, expires=expires)
     except GatewayError as error:
         if error.code in ("FAILED_PRECONDITION", "NOT_FOUND"):
             await _unchanged(gateway, shown)

@@ -7,6 +7,8 @@ eyes must be looked at again. Decides nothing itself.
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,10 +26,12 @@ from textual.widgets.option_list import Option
 from pyopenshell.client import cards, decide, visible
 from pyopenshell.client.cards import Card
 from pyopenshell.client.decide import NothingNarrowerError, Shown, StaleError
+from pyopenshell.client.durations import spoken
 from pyopenshell.client.errors import GatewayError
 from pyopenshell.client.live import Entry, Live
+from pyopenshell.client.values import Chunk
 from pyopenshell.tui import paint, theme
-from pyopenshell.tui.dialogs import Bulk, Help, Reason
+from pyopenshell.tui.dialogs import Bulk, Help, Limit, Reason
 
 if TYPE_CHECKING:
     from pyopenshell.client.gateway import Gateway
@@ -50,6 +54,7 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("Enter", "into the proposal; Esc back to the list"),
     ("Space b", "page through the proposal"),
     ("a", "approve the proposal that is shown"),
+    ("T", "approve it for a time, or renew such an approval"),
     ("x", "reject it, or revoke an approval, with a reason for the agent"),
     ("n", "narrow it to exactly the requests that were refused"),
     ("u", "undo an approval: the policy becomes what it was"),
@@ -62,7 +67,8 @@ KEYS: tuple[tuple[str, str], ...] = (
 
 
 class Term(App[None]):
-    """One gateway, one workspace. `failure` says why it ended by itself. `clock` is monotonic, in seconds."""
+    """One gateway, one workspace. `failure` says why it ended by itself. `clock` is monotonic, in seconds; `now` is
+    the time of day, for approvals that end."""
 
     CSS_PATH = Path(__file__).with_name("style.tcss")
     TITLE = "OpenShell"
@@ -70,6 +76,7 @@ class Term(App[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-normal"), (100, "-medium"), (130, "-wide")]  # noqa: RUF012 - textual declares it so
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "approve", "Approve"),
+        Binding("T", "limit", "For a time"),
         Binding("x", "reject", "Reject"),
         Binding("n", "narrow", "Narrow"),
         Binding("u", "undo", "Undo"),
@@ -89,16 +96,22 @@ class Term(App[None]):
     ]
 
     def __init__(
-        self, gateway: Gateway, *, theme_name: str = theme.DARK.name, clock: Callable[[], float] = time.monotonic
+        self,
+        gateway: Gateway,
+        *,
+        theme_name: str = theme.DARK.name,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
         super().__init__(ansi_color=theme_name.startswith("ansi-") or None)
         self.gateway, self.live = gateway, Live(gateway)
         self.failure: GatewayError | None = None
-        self._clock = clock
+        self._clock, self._now = clock, now
         self._sandbox = ""
         self._chosen = ""
         self._card: Card | None = None
         self._card_since = 0.0
+        self._chunk: Chunk | None = None
         self._drawn = False
         self._notice = ""
         self._expected = ""
@@ -132,6 +145,7 @@ class Term(App[None]):
         self.query_one("#inbox", OptionList).focus()
         self._follow()
         self._paint()
+        self.set_interval(1, self._count_down)
 
     @work(group="follow", exit_on_error=False)
     async def _follow(self) -> None:
@@ -236,7 +250,9 @@ class Term(App[None]):
         shown = self._card
         if shown is not None and shown.id == entry.chunk.id:
             if (shown.token, shown.status) == (entry.chunk.review_token, entry.chunk.status):
-                if shown.proof == "missing":
+                # The end of an approval for a time is moved without any other change of the proposal.
+                renewed = shown.expires is not None and self._chunk is not entry.chunk
+                if shown.proof == "missing" or renewed:
                     self._fetch(entry.chunk.id)
                 elif shown.hits != entry.chunk.hit_count:
                     self._put(cards.with_hits(shown, entry.chunk), keep=True)
@@ -252,18 +268,29 @@ class Term(App[None]):
 
     @work(group="card", exclusive=True)
     async def _fetch(self, chunk_id: str) -> None:
+        entry = self.live.entry(chunk_id)
+        self._chunk = entry.chunk if entry is not None else None
         try:
             card = await self.live.card(chunk_id)
         except GatewayError as error:
             self._say(f"the proof cannot be shown: {error}", bad=True)
             return
         if card is not None and card.id == self._chosen and card.proof != "missing" and self._standing():
-            self._put(card)
+            shown = self._card
+            self._put(card, keep=shown is not None and dataclasses.replace(shown, **_ends(card)) == card)
+
+    def _count_down(self) -> None:
+        if self._standing() and self._card is not None and self._card.expires is not None:
+            self._write()
+
+    def _write(self) -> None:
+        if self._card is not None:
+            self.query_one("#paper", Static).update(paint.card(self._card, self._notice, self._now()))
 
     def _put(self, card: Card, *, keep: bool = False) -> None:
         """On the screen. `keep`: only something beside the point changed, so it counts as seen as before."""
         self._card = card
-        self.query_one("#paper", Static).update(paint.card(card, self._notice))
+        self._write()
         if keep:
             return
         self._card_since, self._drawn = self._clock(), False
@@ -370,6 +397,21 @@ class Term(App[None]):
         if shown is not None:
             self._decide("approved", lambda: decide.approve(self.gateway, shown))
 
+    def action_limit(self) -> None:
+        shown, card = self._looked_at("pending", "rejected", "approved", whole=True), self._card
+        if shown is None or card is None:
+            return
+        if card.status == "approved" and card.expires is None:
+            self._say("this approval has no end: undo it (u), then approve it for a time")
+            return
+
+        def answered(length: datetime.timedelta | None) -> None:
+            if length is not None:
+                said = f"approved for {spoken(length.total_seconds())}"
+                self._decide(said, lambda: decide.approve(self.gateway, shown, expires=length))
+
+        self.push_screen(Limit(card), answered)
+
     def action_narrow(self) -> None:
         shown = self._looked_at("pending")
         if shown is not None:
@@ -468,6 +510,10 @@ class Term(App[None]):
 
     def _say(self, message: str, *, bad: bool = False) -> None:
         self.notify(visible(message, 400), severity="error" if bad else "information", markup=False, timeout=6)
+
+
+def _ends(card: Card) -> dict[str, Any]:
+    return {"expires": card.expires, "ends": card.ends, "given": card.given}
 
 
 def _nothing(sandbox: str, *, connected: bool) -> Content:

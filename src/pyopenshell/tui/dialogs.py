@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -10,10 +11,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
 
+from pyopenshell.client import visible
 from pyopenshell.client.cards import Card
 from pyopenshell.client.decide import MAX_REASON
+from pyopenshell.client.durations import PRESETS, duration
 from pyopenshell.tui import paint
 
 
@@ -36,6 +40,54 @@ class Reason(ModalScreen[str | None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.dismiss(event.value)
+
+
+class Limit(ModalScreen[datetime.timedelta | None]):
+    """For how long. None when the person changed their mind."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Cancel"),
+        Binding("j", "move(1)", "Down", show=False),
+        Binding("k", "move(-1)", "Up", show=False),
+        *(Binding(str(number), f"take({number})", show=False) for number in range(1, len(PRESETS) + 1)),
+    ]
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        self._card = card
+
+    def compose(self) -> ComposeResult:
+        verb = "Renew" if self._card.status == "approved" else "Approve"
+        presets = [Option(f"{number}  {words}") for number, (_, words) in enumerate(PRESETS, 1)]
+        with Vertical(classes="dialog"):
+            yield Static(paint.text((f"{verb} ", "bold"), (self._card.rule, "bold"), (" for", "bold")), markup=False)
+            yield OptionList(*presets, markup=False)
+            yield Input(placeholder="or another time: 30s, 5m, 2h, 7d", max_length=20)
+            yield Static("", id="wrong", markup=False)
+            yield Static(
+                "When the time is up the policy becomes what it would be without this approval, and connections that "
+                "only it allowed end.",
+                markup=False,
+            )
+            yield Static("Enter or 1 2 3 chooses · Tab, then type · Esc goes back", classes="hint", markup=False)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.action_take(event.option_index + 1)
+
+    def action_take(self, number: int) -> None:
+        self.dismiss(duration(PRESETS[number - 1][0]))
+
+    def action_move(self, by: int) -> None:
+        presets = self.query_one(OptionList)
+        (presets.action_cursor_down if by > 0 else presets.action_cursor_up)()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        try:
+            length = duration(event.value.strip())
+        except ValueError as error:
+            self.query_one("#wrong", Static).update(paint.text((visible(str(error)), paint.BAD)))
+            return
+        self.dismiss(length)
 
 
 class Bulk(ModalScreen[bool]):

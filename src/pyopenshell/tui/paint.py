@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Sequence
 
 from rich.text import Text
@@ -51,8 +52,8 @@ def row(chunk: Chunk, sandbox_name: str) -> Content:
     )
 
 
-def card(one: Card, notice: str = "") -> Content:
-    """The whole proposal, the proof first: that is what the decision is about."""
+def card(one: Card, notice: str = "", now: datetime.datetime | None = None) -> Content:
+    """The whole proposal, the proof first: that is what the decision is about. `now`: left out, it is now."""
     glyph, style = MARKS.get(one.status, ("?", DIM))
     head: list[Part] = []
     if notice:
@@ -61,7 +62,12 @@ def card(one: Card, notice: str = "") -> Content:
     told = f"in {visible(one.sandbox)}"
     told += f", {one.author}" if one.author else ""
     told += f", {one.hits} times, last {one.last_seen}" if one.hits > 1 else f", {one.last_seen}"
-    return text(*head, (told, DIM), "\n", *_proof(one), *_facts(one))
+    return text(*head, (told, DIM), "\n", *_limit(one, now), *_proof(one), *_facts(one))
+
+
+def _limit(one: Card, now: datetime.datetime | None) -> Iterator[Part]:
+    if one.expires is not None:
+        yield (f"ends {cards.remaining(one, now or datetime.datetime.now(datetime.UTC))}\n", f"{WARN} bold")
 
 
 def _proof(one: Card) -> Iterator[Part]:
@@ -105,8 +111,6 @@ def _facts(one: Card) -> Iterator[Part]:
     if one.decided_by or one.superseded_by:
         yield from _title("Decided")
         yield from _block([f"by {one.decided_by or '-'}, {one.decided}"], "")
-        if one.ends:
-            yield from _block([f"for {one.given}: it ends {one.ends} UTC"], WARN)
         if one.superseded_by:
             yield from _block([f"superseded by {one.superseded_by}"], "")
     yield (f"\nconfidence {one.confidence}, candidate {one.candidate or '-'}, id {visible(one.id)}", DIM)
@@ -136,12 +140,10 @@ def observed(found: Sequence[Sighting], *, named: bool) -> Content:
 
 
 def log_line(line: LogLine) -> Text:
-    moment = line.time.strftime("%H:%M:%S") if line.time else "--:--:--"
-    fields = "".join(f" {visible(key)}={visible(line.fields[key])}" for key in sorted(line.fields))
-    colour = _LEVELS.get(line.level.upper(), "")
-    return Text.assemble(
-        (moment, "dim"), " ", (f"{visible(line.source):<7} ", "dim"), (visible(line.message), colour), (fields, "dim")
-    )
+    row = cards.log_row(line)
+    colour = _LEVELS.get(row.level, "")
+    fields = f" {row.fields}" if row.fields else ""
+    return Text.assemble((row.time, "dim"), " ", (f"{row.source:<7} ", "dim"), (row.message, colour), (fields, "dim"))
 
 
 def remark(message: str) -> Text:
