@@ -51,7 +51,7 @@ async def record() -> None:
 
 
 async def picture_of_page(at: Desk) -> None:
-    async with served(at) as web, async_playwright() as player:
+    async with served(at.client) as web, async_playwright() as player:
         browser = await player.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = await browser.new_page(viewport={"width": 1180, "height": 700}, color_scheme="dark")
         await page.goto(web.link)

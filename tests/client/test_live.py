@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import datetime
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
@@ -110,9 +111,9 @@ async def test_the_gateway_checks_again_what_changes_in_between(at: Desk, monkey
     seen = await shown(at, "box", chunk)
     approve = at.client.approve
 
-    async def late(*args: str) -> tuple[int, str]:
+    async def late(*args: str, expires: datetime.timedelta | None = None) -> tuple[int, str]:
         await at.client.edit("box", chunk, rest("api.github.com", "PUT /**", name="save_notes"))
-        return await approve(*args)
+        return await approve(*args, expires=expires)
 
     monkeypatch.setattr(at.client, "approve", late)
     with pytest.raises(StaleError):

@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from pyopenshell.client import Gateway
 from pyopenshell.web.server import serve
-from tests.desk import Desk
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,7 +64,8 @@ class Web:
                 await reader.readexactly(2)
                 *whole, data = data.split(b"\n\n")
                 for one in whole:
-                    yield json.loads(one.removeprefix(b"data: "))
+                    if not one.startswith(b":"):  # a comment
+                        yield json.loads(one.removeprefix(b"data: "))
             assert not data
 
         try:
@@ -97,9 +98,9 @@ class Web:
 
 
 @contextlib.asynccontextmanager
-async def served(desk: Desk) -> AsyncIterator[Web]:
+async def served(client: Gateway) -> AsyncIterator[Web]:
     link: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(desk.client, 0, link.set_result))
+    task = asyncio.create_task(serve(client, 0, link.set_result))
     try:
         yield Web(await asyncio.wait_for(link, 20))
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
+from pyopenshell.wire.gen import openshell_pb2
 from tests.desk import NOTES, Desk, desk
 from tests.gateway.core import rest
 from tests.web.desk_web import served
@@ -27,7 +29,7 @@ async def page(at: Desk) -> AsyncIterator[Page]:
     """A logged-in page; any error or refused content on it, and any request to elsewhere, fails the test."""
     chromium = shutil.which("chromium")
     assert chromium, "make test-web installs chromium"
-    async with served(at) as web, async_playwright() as player:
+    async with served(at.client) as web, async_playwright() as player:
         browser = await player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = await browser.new_page(viewport={"width": 1200, "height": 800})
         wrong: list[str] = []
@@ -57,6 +59,61 @@ async def test_push_approve_undo_reject(at: Desk, page: Page) -> None:
     await page.get_by_role("button", name="Send").click()
     await expect(page.locator("#card")).to_contain_text("only this one, please")
     assert await at.status("box", chunk) == "rejected"
+
+
+async def test_approve_for_a_time_count_and_renew(at: Desk, page: Page) -> None:
+    box = await at.sandbox()
+    chunk = await at.put_notes(box)
+    await page.clock.install()
+    await expect(page.locator(".permit")).to_contain_text("unboundedly")
+    await page.clock.run_for(1000)
+    await page.get_by_role("button", name="Approve for a time (T)").click()
+    await page.get_by_role("button", name="1 hour").click()
+    await expect(page.locator("#left")).to_contain_text("approved for 1h")
+    assert await at.status("box", chunk) == "approved"
+    await page.clock.fast_forward("30:00")
+    await expect(page.locator("#left")).to_contain_text("ends in 2")
+    await page.keyboard.press("T")
+    await page.locator("#length").fill("2x")
+    await page.get_by_role("button", name="Approve for this long").click()
+    await expect(page.locator("#limit")).to_be_visible()
+    await page.locator("#length").fill("2d")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#left")).to_contain_text("approved for 2d")
+    found = await at.chunk("box", chunk)
+    assert found is not None
+    await at.client.approve("box", chunk, found.review_token, expires=datetime.timedelta(minutes=5))
+    await expect(page.locator("#left")).to_contain_text("approved for 5m")
+
+
+async def test_a_long_proposal_is_approved_only_after_its_end_was_seen(at: Desk, page: Page) -> None:
+    box = await at.sandbox()
+    rule = rest("api.github.com", *(f"PUT /many/{n}" for n in range(60)), name="many")
+    chunk = await at.propose(box, rule, rationale="word " * 200)
+    approve = page.get_by_role("button", name="Approve (a)")
+    await expect(page.get_by_role("button", name="Reject (x)")).to_be_enabled()
+    await expect(approve).to_be_disabled()
+    await page.keyboard.press("a")
+    await expect(page.locator("#said")).to_contain_text("There was more below")
+    assert await at.status("box", chunk) == "pending"
+    await page.locator("#card .end").scroll_into_view_if_needed()
+    await expect(approve).to_be_enabled()
+    # What it became was not seen to its end.
+    await at.client.edit("box", chunk, rest("api.github.com", *(f"PUT /more/{n}" for n in range(60)), name="many"))
+    await expect(page.locator(".notice")).to_be_visible()
+    await expect(page.get_by_role("button", name="Reject (x)")).to_be_enabled()
+    await expect(approve).to_be_disabled()
+
+
+async def test_the_log(at: Desk, page: Page) -> None:
+    box = await at.sandbox()
+    await at.put_notes(box)
+    await expect(page.locator(".permit")).to_be_visible()
+    await page.keyboard.press("l")
+    line = openshell_pb2.SandboxLogLine(level="WARN", message="<b>a</b> \x1b[2J line", source="sandbox")
+    at.served.gateway.logs.append(box, [line], "sandbox")
+    await expect(page.locator("#lines")).to_contain_text("<b>a</b> \\x1b[2J line")
+    assert await page.locator("#lines b").count() == 0
 
 
 async def test_what_changes_under_the_eyes_must_be_read_again(at: Desk, page: Page) -> None:

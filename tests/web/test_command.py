@@ -63,7 +63,7 @@ def test_a_gateway_that_cannot_be_watched_is_an_error(
 async def test_no_task_is_left(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         before = asyncio.all_tasks()
-        async with served(at) as web:
+        async with served(at.client) as web:
             await web.login()
             async with web.stream("/api/events") as events, web.stream("/api/events") as others:
                 await anext(events)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime
 import ipaddress
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pyopenshell.client.durations import duration
+from pyopenshell.web.app import LOG_LINES, MOST_LOGS
+from pyopenshell.wire.gen import openshell_pb2
 from tests.desk import NOTES, Desk, desk
 from tests.gateway.core import rest
 from tests.web.desk_web import Web, served
@@ -24,7 +29,7 @@ async def at(tmp_path: Path) -> AsyncIterator[Desk]:
 
 @pytest.fixture
 async def web(at: Desk) -> AsyncIterator[Web]:
-    async with served(at) as one:
+    async with served(at.client) as one:
         yield one
 
 
@@ -143,6 +148,74 @@ async def test_narrow_approve_undo(at: Desk, web: Web) -> None:
         answer = await web.ask("POST", "/api/decide", {"action": action, "seen": body})
         assert answer.status == 200, answer.body
         assert await at.status("box", chunk) == status
+
+
+async def test_approve_for_a_time_and_renew(at: Desk, web: Web) -> None:
+    box = await at.sandbox()
+    chunk = await at.put_notes(box)
+    await web.login()
+    one = await card(web, chunk)
+    for bad in ("2x", "-1m", "1m\n", "٣m", "0s", "99999d"):
+        answer = await web.ask("POST", "/api/decide", {"action": "approve", "seen": seen(one), "limit": bad})
+        assert answer.status in (400, 409), bad
+        assert answer.json["error"]
+    refused = await web.ask("POST", "/api/decide", {"action": "reject", "seen": seen(one), "limit": "1h"})
+    assert refused.status == 400
+    assert await at.status("box", chunk) == "pending"
+    # An approval whose card is out of date is not given a time either.
+    old = {**seen(one), "token": "0" * 64}
+    assert (await web.ask("POST", "/api/decide", {"action": "approve", "seen": old, "limit": "1h"})).json["stale"]
+    for limit in ("1h", "7d"):
+        one = seen(one) | {"status": await at.status("box", chunk)}
+        answer = await web.ask("POST", "/api/decide", {"action": "approve", "seen": one, "limit": limit})
+        assert answer.status == 200, answer.body
+        lease = (await at.client.reviews("box", [chunk]))[chunk].lease
+        assert lease is not None
+        assert lease.duration == duration(limit)
+        async with asyncio.timeout(20):
+            while (shown := await card(web, chunk))["given"] != limit:
+                await asyncio.sleep(0)
+        assert datetime.datetime.fromisoformat(shown["expires"]) == lease.expires
+
+
+async def test_the_log_is_followed_escaped_and_bounded(at: Desk, web: Web) -> None:
+    box = await at.sandbox()
+    logs = at.served.gateway.logs
+
+    def write(*messages: str) -> None:
+        lines = [openshell_pb2.SandboxLogLine(level="WARN", message=one, source="sandbox") for one in messages]
+        for line in lines:
+            line.event_time.FromMilliseconds(1_790_000_000_000)
+            line.fields["key"] = "<b>\u202e"
+        logs.append(box, lines, "sandbox")
+
+    for start in range(0, LOG_LINES + 100, 100):
+        write(*(f"line {number}" for number in range(start, start + 100)))
+    await logs.flushed()
+    assert (await web.ask("GET", "/api/log/box")).status == 403
+    await web.login()
+    assert (await web.ask("GET", "/api/log/box", sec_fetch_site="cross-site")).status == 403
+    assert (await web.ask("GET", "/api/log/nobodys")).status == 404
+    async with web.stream("/api/log/box") as lines:
+        first = [await anext(lines) for _ in range(LOG_LINES)]
+        assert [first[0]["message"], first[-1]["message"]] == ["line 100", f"line {LOG_LINES + 99}"]
+        write("a \x1b[2J line\u202e\ndata: {}\n\n<script>", "x" * 100_000)
+        hostile, long = await anext(lines), await anext(lines)
+        assert hostile["message"] == "a \\x1b[2J line\\u202e\\ndata: {}\\n\\n<script>"
+        assert hostile["fields"] == "key=<b>\\u202e"
+        assert (hostile["time"], hostile["level"], hostile["source"]) == ("14:13:20", "WARN", "sandbox")
+        assert len(long["message"]) < 5000
+        async with contextlib.AsyncExitStack() as open_now:
+            for _ in range(MOST_LOGS - 1):
+                await anext(await open_now.enter_async_context(web.stream("/api/log/box")))
+            assert (await web.ask("GET", "/api/log/box")).status == 429
+    # Readers that left make room.
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(AssertionError):
+                async with web.stream("/api/log/box") as lines:
+                    assert await anext(lines)
+                    break
 
 
 async def test_bulk_is_exactly_what_was_listed(at: Desk, web: Web) -> None:

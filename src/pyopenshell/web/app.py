@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,6 +17,7 @@ from starlette.routing import Route
 
 from pyopenshell.client import cards, decide, visible
 from pyopenshell.client.decide import NothingNarrowerError, Shown, StaleError
+from pyopenshell.client.durations import PRESETS, duration
 from pyopenshell.client.errors import GatewayError
 from pyopenshell.client.live import Entry, Live
 from pyopenshell.web.guard import Guard, Session
@@ -24,6 +26,10 @@ T = TypeVar("T")
 STATIC = Path(__file__).with_name("static")
 MAX_BODY = 512 * 1024
 DECIDED_SHOWN, OBSERVED_SHOWN = 100, 100
+LOG_LINES = 500
+"""Of the log at first; the page keeps twice as many."""
+MOST_LOGS = 8
+"""Logs that are followed at a time: more than a browser opens connections to one server."""
 
 
 class _Seen(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,6 +46,14 @@ class _Decision(msgspec.Struct, forbid_unknown_fields=True):
     action: Literal["approve", "reject", "narrow", "undo"]
     seen: _Seen
     reason: str = ""
+    limit: str = ""
+    """Of an approval: for how long, as `--for` reads it; "" is for good."""
+
+    def length(self) -> datetime.timedelta | None:
+        """Raises ValueError."""
+        if self.limit and self.action != "approve":
+            raise ValueError("only an approval has a limit")
+        return duration(self.limit) if self.limit else None
 
 
 class _Bulk(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,6 +66,7 @@ class Pages:
     def __init__(self, live: Live) -> None:
         self.live, self._gateway = live, live.gateway
         self._ended = asyncio.Event()
+        self._logs = 0
 
     def end(self) -> None:
         """Ends every answer that would go on for ever."""
@@ -68,6 +83,7 @@ class Pages:
             Route("/app.css", lambda request: FileResponse(STATIC / "app.css")),
             Route("/api/events", self.events),
             Route("/api/card/{id}", self.card),
+            Route("/api/log/{sandbox}", self.log),
             Route("/api/decide", self.decide, methods=["POST"]),
             Route("/api/approve-all", self.approve_all, methods=["POST"]),
         ]
@@ -80,6 +96,7 @@ class Pages:
         for entry in live.pending():
             counts[entry.sandbox] = counts.get(entry.sandbox, 0) + 1
         return {
+            "presets": PRESETS,
             "connected": live.connected,
             "trouble": visible(live.trouble, 200),
             "gateway": visible(self._gateway.registration.name, 60),
@@ -104,7 +121,28 @@ class Pages:
     async def events(self, request: Request) -> Response:
         async def stream() -> AsyncGenerator[bytes]:
             async for _ in self._until_ended(self.live.changes()):
-                yield b"data: " + msgspec.json.encode(self.state()) + b"\n\n"
+                yield _event(self.state())
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    async def log(self, request: Request) -> Response:
+        """The last lines and new ones as they come. A reader that is too slow gets the gateway's remark on the gap."""
+        name: str = request.path_params["sandbox"]
+        if all(one.name != name for one in self.live.sandboxes()):
+            return _answer({"error": "there is no such sandbox"}, 404)
+        if self._logs >= MOST_LOGS:
+            return _answer({"error": f"{MOST_LOGS} logs are open already"}, 429)
+
+        async def stream() -> AsyncGenerator[bytes]:
+            self._logs += 1
+            try:
+                yield b": the log follows\n\n"
+                async for line in self._until_ended(self._gateway.tail(name, lines=LOG_LINES)):
+                    yield _event({"remark": visible(line)} if isinstance(line, str) else cards.log_row(line))
+            except GatewayError as error:
+                yield _event({"remark": visible(str(error))})
+            finally:
+                self._logs -= 1
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 
@@ -141,13 +179,14 @@ class Pages:
     async def decide(self, request: Request) -> Response:
         try:
             wanted = msgspec.json.decode(await _body(request), type=_Decision)
+            expires = wanted.length()
         except (msgspec.MsgspecError, ValueError) as error:
             return _answer({"error": visible(f"not understood: {error}", 300)}, 400)
         shown = wanted.seen.shown()
         try:
             match wanted.action:
                 case "approve":
-                    await decide.approve(self._gateway, shown)
+                    await decide.approve(self._gateway, shown, expires=expires)
                 case "reject":
                     await decide.reject(self._gateway, shown, wanted.reason)
                 case "narrow":
@@ -197,6 +236,11 @@ async def _body(request: Request) -> bytes:
         if len(body) > MAX_BODY:
             raise ValueError(f"more than {MAX_BODY} bytes")
     return bytes(body)
+
+
+def _event(value: Any) -> bytes:
+    """JSON has no line feed, so one line is one event."""
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
 def _answer(value: Any, status: int = 200) -> Response:
