@@ -111,8 +111,11 @@ def values(node: ast.expr, found: Found, elsewhere: Callable[[str], bool]) -> se
         return {node.value}
     if isinstance(node, ast.IfExp):
         return values(node.body, found, elsewhere) | values(node.orelse, found, elsewhere)
-    if isinstance(node, ast.Set):
-        return {text for item in node.elts for text in values(item, found, elsewhere)}
+    if isinstance(node, ast.Set | ast.BoolOp | ast.Dict):
+        items = node.elts if isinstance(node, ast.Set) else node.values
+        return {text for item in items for text in values(item, found, elsewhere)}
+    if isinstance(node, ast.Call) and name_of(node.func) == "get" and isinstance(node.func, ast.Attribute):
+        return {text for item in (node.func.value, *node.args[1:]) for text in values(item, found, elsewhere)}
     if elsewhere(ast.unparse(node)):
         return set()
     member = _member(node)

@@ -33,7 +33,8 @@ def found(endpoint: str, binaries: str = CURL) -> list[str]:
         ("host: a.test, port: 443", "not_inspected"),
         ("host: a.test, port: 22, allow_uninspected_credentials: true", "uninspected_credentials"),
         (f"{REST}, access: read-only, enforcement: audit", "audit_mode"),
-        ("host: a.test, port: 443, protocol: graphql, access: read-only", "protocol_unsupported"),
+        ("host: a.test, port: 443, protocol: graphql, access: read-only, graphql_max_body_bytes: 67108865",
+         "body_limit"),
         (f"{REST}, access: full", "everything"),
         (f"{REST}, rules: [{{allow: {{method: '*', path: '/**'}}}}]", "everything"),
         (f"{REST}, access: read-write", "writes_everywhere"),
@@ -47,6 +48,11 @@ def found(endpoint: str, binaries: str = CURL) -> list[str]:
 )  # fmt: skip
 def test_endpoints(endpoint: str, code: str) -> None:
     assert found(endpoint) == [code]
+
+
+@pytest.mark.parametrize("protocol", ["graphql, access: read-only", "mcp, rules: [{allow: {tool: 'get_*'}}]"])
+def test_protocols_that_the_proxy_judges_are_no_finding(protocol: str) -> None:
+    assert found(f"host: a.test, port: 443, protocol: {protocol}") == []
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def granted(proposal: Proposal) -> Policy:
 
 
 def test_there_are_examples_for_the_usual_cases() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
@@ -45,7 +45,7 @@ def test_every_example_is_a_proposal_that_would_be_accepted_and_compiled(text: s
 
 
 def test_the_examples_allow_what_they_say_and_not_the_neighbours() -> None:
-    put, pip, clone, database = (compile_engine(granted(parse(text.encode()))) for text in EXAMPLES)
+    put, pip, clone, tool, database = (compile_engine(granted(parse(text.encode()))) for text in EXAMPLES)
     target = "/repos/OWNER/REPO/contents/demo.md"
     assert put.decide(CLEAN, "PUT", target)
     assert not put.decide(CLEAN, "GET", target)
@@ -59,6 +59,10 @@ def test_the_examples_allow_what_they_say_and_not_the_neighbours() -> None:
     assert clone.decide(git, "POST", "/OWNER/REPO.git/git-upload-pack")
     assert not clone.decide(git, "GET", "/OWNER/REPO.git/info/refs?service=git-receive-pack")
     assert not clone.decide(git, "POST", "/OWNER/REPO.git/git-receive-pack")
+    tracker = tool.connect(Connection("mcp.example.com", 443, "/usr/bin/curl"))
+    call = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "%s"}}'
+    assert tracker.decide_content("POST", "/mcp", "application/json", call % b"create_issue")
+    assert not tracker.decide_content("POST", "/mcp", "application/json", call % b"delete_issue")
     assert database.decide(Connection("db.example.com", 5432, "/usr/bin/psql"))
 
 

@@ -86,7 +86,13 @@ def _http(event: HttpEvent) -> str:
         text = f"{text} {_reason(event.reason)}"
     if event.denial_id:
         text = f"{text} [denial:{field(event.denial_id)}]"
+    elif event.engine in _CARRIED and event.message and not event.audit:
+        text = f"{text} [msg:{shorten(_prose(event.message), MESSAGE_LIMIT)}]"
     return text
+
+
+_CARRIED = frozenset({"l7-graphql", "l7-jsonrpc", "l7-mcp"})
+"""Engines whose requests method and path say too little about."""
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,6 +16,8 @@ from pyopenshell.policy.query import parse_query
 
 MAX_BATCH = 64
 """Operations of one body. Every one of them is judged."""
+MAX_HELD = 64 << 20
+"""Bytes of bodies that the proxy holds for judgement at the same time; a longer one can never be judged."""
 MAX_MESSAGE = 65536
 """Characters of a WebSocket message that is judged as GraphQL."""
 

@@ -136,6 +136,12 @@ class Cell(Protocol):
         """Bytes of body that a request to `target` may have, all of which `decide_content` must see; 0 where the head
         decides alone."""
 
+    def content_protocol(self, target: str) -> str:
+        """The one protocol that judges requests to `target`; "" where it is not one."""
+
+    def read_content(self, method: str, target: str, content_type: str, body: bytes) -> Sequence[Operation] | Decision:
+        """What the whole, decoded body carries, for `decide_operations`; or the verdict where nothing can be read."""
+
     def decide_content(self, method: str, target: str, content_type: str, body: bytes) -> Decision:
         """Judge a request and every operation that its whole, decoded body carries. What cannot be read is denied."""
 

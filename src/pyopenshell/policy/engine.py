@@ -133,8 +133,19 @@ class EngineCell:
     def _limit(self, asked: _Asked) -> int:
         return min((content_limit(i.frame) for i in self._top(asked)), default=0)
 
+    def content_protocol(self, target: str) -> str:
+        """`decision.Cell.content_protocol`."""
+        asked = self._asked("", target)
+        protocols = {i.protocol for i in self._top(asked)} if isinstance(asked, _Asked) else set()
+        return protocols.pop() if len(protocols) == 1 else ""
+
     def decide_content(self, method: str, target: str, content_type: str, body: bytes) -> Decision:
         """`decision.Cell.decide_content`."""
+        found = self.read_content(method, target, content_type, body)
+        return found if isinstance(found, Decision) else self.decide_operations(method, target, found)
+
+    def read_content(self, method: str, target: str, content_type: str, body: bytes) -> Sequence[Operation] | Decision:
+        """`decision.Cell.read_content`."""
         asked = self._asked("", target)
         if not isinstance(asked, _Asked):
             return asked
@@ -143,10 +154,9 @@ class EngineCell:
         if len(protocols) != 1 or not limit:
             return self.decide(method, target)
         try:
-            found = content.read(protocols.pop(), method, asked.query, content_type, body, limit)
+            return content.read(protocols.pop(), method, asked.query, content_type, body, limit)
         except ContentError as error:
             return self._refused(str(error), Condition.CONTENT, asked)
-        return self.decide_operations(method, target, found)
 
     def decide_operations(self, method: str, target: str, found: Sequence[Operation]) -> Decision:
         """`decision.Cell.decide_operations`."""

@@ -12,7 +12,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator
 
-from pyopenshell.policy.content import content_limit
+from pyopenshell.policy.content import MAX_HELD, content_limit
 from pyopenshell.policy.coverage import binary_covers
 from pyopenshell.policy.globs import ANYE, path_pattern
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, Rule
@@ -40,7 +40,7 @@ CODES: dict[str, str] = {
     "not_inspected": "A raw endpoint on a web port: nobody looks into what passes.",
     "uninspected_credentials": "Credentials may travel where nobody looks.",
     "audit_mode": "Requests that the rules refuse are forwarded all the same.",
-    "protocol_unsupported": "The proxy reads no bodies yet: it denies every request, whatever the rules.",
+    "body_limit": "The proxy holds 64 MiB of bodies for judgement: a longer one is refused, whatever the limit says.",
     "everything": "Any method on any path: the endpoint is inspected, yet nothing is refused.",
     "writes_everywhere": "A method that changes things is allowed on every path.",
     "trailing_star": "`/a/*` also covers `/a/`, with an empty last segment.",
@@ -154,10 +154,9 @@ def _inspection(endpoint: Endpoint, where: Where) -> Iterator[Problem]:
     if endpoint.enforcement == "audit":
         place = (*where, "enforcement")
         yield _finding("audit_mode", "requests that the rules refuse are forwarded", place, "write `enforce`")
-    if content_limit(endpoint):
-        place = (*where, "protocol")
-        message = f"protocol {endpoint.protocol}: the proxy does not read bodies yet and denies every request"
-        yield _finding("protocol_unsupported", message, place)
+    if content_limit(endpoint) > MAX_HELD:
+        message = f"bodies of more than {MAX_HELD} bytes are refused although the limit is {content_limit(endpoint)}"
+        yield _finding("body_limit", message, where, "lower the limit")
     if endpoint.allow_encoded_slash:
         yield _finding("encoded_slash", "paths with %2F are let through", (*where, "allow_encoded_slash"))
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import secrets
 from typing import Any
+
+from pyopenshell.policy.operations import GraphqlRequest, Operation, RpcCall
 
 SKILL_PATH = "/etc/openshell/skills/policy_advisor.md"
 POLICY_LOCAL = "http://policy.local"
@@ -62,6 +65,8 @@ class Denial:
     reason: str = ""
     condition: str = ""
     nearest: str = ""
+    operation: Operation | None = None
+    """What in the request was refused, where requests are judged by what they carry."""
     proposable: bool = True
     id: str = dataclasses.field(default_factory=new_denial_id)
 
@@ -69,6 +74,7 @@ class Denial:
 _PHRASES = {
     400: "Bad Request",
     403: "Forbidden",
+    413: "Content Too Large",
     431: "Request Header Fields Too Large",
     502: "Bad Gateway",
     503: "Service Unavailable",
@@ -106,6 +112,9 @@ def envelope(denial: Denial, *, proposals_enabled: bool) -> dict[str, Any]:
         body["reason"] = denial.reason
     if denial.nearest:
         body["nearest_miss"] = denial.nearest
+    if denial.operation is not None:
+        body["operation"] = str(denial.operation)
+        missing |= _operation_missing(denial.protocol, denial.operation)
     if denial.condition == "blocked_by_deny_rule":
         # An allow rule cannot lift a deny rule: say what blocks instead of what is missing.
         missing["type"] = "none"
@@ -118,6 +127,32 @@ def envelope(denial: Denial, *, proposals_enabled: bool) -> dict[str, Any]:
     if helpful:
         body["agent_guidance"] = AGENT_GUIDANCE
     return body
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./-]{1,128}").fullmatch
+"""Names that mean themselves in a rule, and that are safe to show."""
+_MAX_FIELDS = 16
+
+
+def _operation_missing(protocol: str, operation: Operation) -> dict[str, Any]:
+    """What a rule would have to allow: `allow` can stand in `rules` as it is. Left out where no plain rule would do."""
+    allow: dict[str, Any] = {}
+    names: tuple[str, ...] = ()
+    if isinstance(operation, GraphqlRequest) and operation.fields and len(operation.fields) <= _MAX_FIELDS:
+        allow = {"operation_type": operation.operation_type, "fields": list(operation.fields)}
+        names = operation.fields
+        if operation.operation_name:
+            allow["operation_name"] = operation.operation_name
+            names = (*names, operation.operation_name)
+    elif isinstance(operation, RpcCall):
+        allow, names = {"method": operation.method}, (operation.method,)
+        tool = dict(operation.params).get("name", "") if operation.method == "tools/call" else ""
+        if tool and protocol == "mcp":
+            allow["tool"], names = tool, (*names, tool)
+    missing: dict[str, Any] = {"type": f"{protocol.replace('-', '_')}_allow", "protocol": protocol}
+    if allow and all(map(_PLAIN, names)):
+        missing["allow"] = allow
+    return missing
 
 
 def http_response(denial: Denial, *, proposals_enabled: bool, close: bool) -> bytes:
@@ -147,7 +182,7 @@ def proxy_status(error: str, details: str) -> str:
 def _status_error(denial: Denial) -> str:
     if denial.stage == "ssrf":
         return "destination_ip_prohibited"
-    return "http_request_error" if denial.status == 400 else "http_request_denied"
+    return "http_request_error" if denial.status in (400, 413) else "http_request_denied"
 
 
 def _token(text: str) -> str:

@@ -90,6 +90,7 @@ def request_denial(admission: Admission, method: str, path: str) -> Denial:
 def denied_request(admission: Admission, method: str, target: str, decision: Decision) -> Denial:
     """An L7 denial from the engine's decision on `method` and `target`."""
     bad = decision.condition is Condition.REQUEST_TARGET
+    hopeless = decision.condition in (Condition.REQUEST_TARGET, Condition.CONTENT, Condition.PROTOCOL)
     path = decision.path or without_query(target)
     protocols = admission.cell.protocols
     return dataclasses.replace(
@@ -102,7 +103,7 @@ def denied_request(admission: Admission, method: str, target: str, decision: Dec
         reason=decision.reason,
         condition=decision.condition.value,
         nearest=decision.nearest,
-        proposable=not bad,
+        proposable=not hopeless,
     )
 
 

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from pyopenshell.policy.content import MAX_HELD
 from pyopenshell.supervisor.programs import ProgramNames
 from pyopenshell.supervisor.proxy.names import Names
 
@@ -87,6 +88,10 @@ class Limits:
     local_seconds: float = 15.0
     local_requests: int = 64
     """Requests to `policy.local` under way at the same time."""
+    content_seconds: float = 30.0
+    """For a body that is judged: it comes from inside the sandbox, and nothing is sent before all of it is there."""
+    content_held: int = MAX_HELD
+    """Of such bodies held at the same time, in the whole sandbox."""
     drain_bytes: int = 1 << 20
     """Of a request body that nobody wants, read so that the connection can go on."""
     patience_seconds: float = 1.0

@@ -36,6 +36,7 @@ from pyopenshell.supervisor.proxy.authority import (
     spelled,
     without_query,
 )
+from pyopenshell.supervisor.proxy.bodies import Budget, Carried, Reading
 from pyopenshell.supervisor.proxy.channel import Route
 from pyopenshell.supervisor.proxy.handshake import Handshake, HandshakeError
 from pyopenshell.supervisor.proxy.http1 import Framing, Head, rebuild
@@ -52,7 +53,8 @@ if TYPE_CHECKING:
     from pyopenshell.audit.events import HttpEvent
     from pyopenshell.supervisor.current import Current
     from pyopenshell.supervisor.proxy.caller import Caller, Handle
-    from pyopenshell.supervisor.proxy.channel import Channel
+    from pyopenshell.supervisor.proxy.channel import Channel, Timer
+    from pyopenshell.supervisor.proxy.context import Limits
     from pyopenshell.supervisor.proxy.relay import Relay
 
 VIA = "Via: 1.1 openshell-sandbox\r\n"
@@ -68,6 +70,11 @@ class Desk(Protocol):
     current: Current
     admitter: Admitter
     record: Recorder
+    limits: Limits
+    bodies: Budget
+
+    def after(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call later, unless cancelled."""
 
     def admit(self, peer: Peer, intent: Intent, done: Callable[[Admission | Denial | Failure], None]) -> Handle:
         """Run the admission; `done` is called exactly once unless the handle is cancelled."""
@@ -92,16 +99,18 @@ class Desk(Protocol):
         """Take an intent through admission and, where it is admitted, turn the connection into a tunnel."""
 
 
-class _Judge:
+class Judge:
     """What both doors do once a request and its admission are known."""
 
-    __slots__ = ("_flight", "desk", "word")
+    __slots__ = ("_flight", "_reading", "desk", "word")
 
     def __init__(self, desk: Desk, word: str) -> None:
         self.desk = desk
         self.word = word
-        self._flight: tuple[Admission, str, str] | None = None
-        """Admission, method and target of the exchange under way."""
+        self._flight: tuple[Admission, str | Carried, str] | None = None
+        """Admission, method (or what was carried) and target of the exchange under way."""
+        self._reading: Reading | None = None
+        """A request whose body is still arriving."""
 
     def judge(self, admission: Admission, head: Head, target: str) -> tuple[Decision, str]:
         """The verdict on a request and the method it was judged under."""
@@ -132,11 +141,41 @@ class _Judge:
         enabled = self.desk.current.proposals_enabled
         relay.answer(http_response(denial, proposals_enabled=enabled, close=close), close=close)
 
+    def read(
+        self, relay: Relay, scheme: str, admission: Admission, head: Head, target: str, decision: Decision, extra: str
+    ) -> bool:
+        """Whether what the request carries decides, not the head that was refused; then its body is read and judged."""
+        if decision.condition is not Condition.PROTOCOL or not admission.cell.content_limit(target):
+            return False
+        self._reading = Reading(self, relay, scheme, admission, head, target, extra)
+        self._reading.start()
+        return True
+
+    def pass_on(
+        self, relay: Relay, admission: Admission, scheme: str, asked: str | Carried, target: str, wire: bytes
+    ) -> None:
+        """Forward a request whose body was read, judged and put into `wire`."""
+        self._flight = (admission, asked, target)
+        relay.forward(_route(admission, tls=scheme == "https"), wire)
+
+    def lost(self, relay: Relay, head: Head, target: str, denial: Denial) -> None:
+        """The connection itself was withdrawn while a body arrived."""
+        if self.word.startswith("FORWARD"):
+            self.desk.record.refused_forward(denial, head.method, without_query(target))
+        else:
+            self.desk.record.refused_connection(denial)
+        self.refuse(relay, denial, close=True)
+
+    def stop_reading(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+
     def deny_request(
         self, relay: Relay, scheme: str, admission: Admission, method: str, target: str, decision: Decision
     ) -> None:
         """An L7 denial from the engine's decision."""
-        self._refuse_l7(relay, scheme, admission, denied_request(admission, method, target, decision))
+        self.refuse_l7(relay, scheme, admission, denied_request(admission, method, target, decision))
 
     def upgrade(
         self, relay: Relay, scheme: str, admission: Admission, route: Route, head: Head, target: str, extra: str
@@ -173,7 +212,7 @@ class _Judge:
             condition="unsupported_protocol",
             proposable=False,
         )
-        self._refuse_l7(relay, scheme, admission, denial, close=True)
+        self.refuse_l7(relay, scheme, admission, denial, close=True)
 
     def deny_reroute(self, relay: Relay, scheme: str, admission: Admission, head: Head, target: str) -> None:
         """A second path beside the one that is judged."""
@@ -185,9 +224,9 @@ class _Judge:
             condition=Condition.REQUEST_TARGET.value,
             proposable=False,
         )
-        self._refuse_l7(relay, scheme, admission, denial)
+        self.refuse_l7(relay, scheme, admission, denial)
 
-    def _refuse_l7(
+    def refuse_l7(
         self, relay: Relay, scheme: str, admission: Admission, denial: Denial, *, close: bool = False
     ) -> None:
         who = actor(admission.identity)
@@ -219,7 +258,10 @@ class _Judge:
         if isinstance(renewed, Denial):
             return renewed.reason or renewed.detail
         cell = renewed.cell
-        decision = cell.decide_upgrade(target) if method == UPGRADE else cell.decide(method, target)
+        if isinstance(method, Carried):
+            decision = cell.decide_operations(method.method, target, method.operations)
+        else:
+            decision = cell.decide_upgrade(target) if method == UPGRADE else cell.decide(method, target)
         return "" if decision.allowed else decision.reason or "request no longer permitted"
 
 
@@ -228,7 +270,7 @@ class _Upgrade:
 
     __slots__ = ("_admission", "_handshake", "_judge", "_scheme", "_target")
 
-    def __init__(self, judge: _Judge, handshake: Handshake, admission: Admission, scheme: str, target: str) -> None:
+    def __init__(self, judge: Judge, handshake: Handshake, admission: Admission, scheme: str, target: str) -> None:
         self._judge = judge
         self._handshake = handshake
         self._admission = admission
@@ -245,7 +287,7 @@ class _Upgrade:
         self._judge.desk.upgraded(self._admission, self._scheme, self._target, client, upstream)
 
 
-class TunnelDoor(_Judge):
+class TunnelDoor(Judge):
     """Requests inside one CONNECT tunnel: the destination is fixed, only method, path and query are judged."""
 
     __slots__ = ("_known", "_names", "_route", "admission", "scheme")
@@ -290,7 +332,9 @@ class TunnelDoor(_Judge):
         if known is None:
             decision, method = self.judge(admission, head, target)
             if not decision.allowed:
-                self.deny_request(relay, self.scheme, admission, method, target, decision)
+                extra = self._host_line(head)
+                if not self.read(relay, self.scheme, admission, head, target, decision, extra):
+                    self.deny_request(relay, self.scheme, admission, method, target, decision)
                 return
             path = decision.path or without_query(target)
             event = request_event(self.word, self.scheme, admission, head.method, path, decision, None)
@@ -338,7 +382,7 @@ class TunnelDoor(_Judge):
             condition="request_authority_mismatch",
             proposable=False,
         )
-        self._refuse_l7(relay, self.scheme, admission, denial, close=True)
+        self.refuse_l7(relay, self.scheme, admission, denial, close=True)
 
     def malformed(self, relay: Relay, detail: str) -> None:
         self._flight = None
@@ -346,6 +390,7 @@ class TunnelDoor(_Judge):
 
     def gone(self, relay: Relay) -> None:
         self._flight = None
+        self.stop_reading()
 
     def policy_changed(self, relay: Relay) -> None:
         """Close what lost its grant; end everything else at its exchange boundary."""
@@ -359,7 +404,7 @@ class TunnelDoor(_Judge):
             self.desk.record.drained(self.admission, self.desk.current.generation)
 
 
-class ForwardDoor(_Judge):
+class ForwardDoor(Judge):
     """The proxy's own address: CONNECT, absolute-form `http://` requests, and `policy.local`."""
 
     __slots__ = ("_admissions", "_handle", "_peer")
@@ -434,7 +479,8 @@ class ForwardDoor(_Judge):
             return
         decision, method = self.judge(admission, head, target)
         if not decision.allowed:
-            self.deny_request(relay, "http", admission, method, target, decision)
+            if not self.read(relay, "http", admission, head, target, decision, extra):
+                self.deny_request(relay, "http", admission, method, target, decision)
             return
         path = decision.path or without_query(target)
         who = actor(admission.identity)
@@ -471,6 +517,7 @@ class ForwardDoor(_Judge):
 
     def gone(self, relay: Relay) -> None:
         self._flight = None
+        self.stop_reading()
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.cancel()

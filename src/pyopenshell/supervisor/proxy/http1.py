@@ -102,9 +102,12 @@ _KINDS = {
 }
 _NAMES_AUTHORITY = frozenset({b"x-forwarded-host", b"x-forwarded-server", b"x-host", b"x-original-host"})
 """Stand in for Host in some servers: passed on in their own spelling, refused in the underscore one."""
-_NEVER_HOP = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"cookie"})
+_NEVER_HOP = frozenset(
+    {b"host", b"content-length", b"content-type", b"content-encoding"}
+    | {b"transfer-encoding", b"authorization", b"cookie"}
+)
 """Fields a `Connection:` line may not take away: dropping them would change what was judged."""
-_NEVER_TRAILER = _NEVER_HOP | {b"connection", b"upgrade", b"te", b"trailer", b"expect", b"content-encoding"}
+_NEVER_TRAILER = _NEVER_HOP | {b"connection", b"upgrade", b"te", b"trailer", b"expect"}
 _HOP_BY_HOP = frozenset(name for name, kind in _KINDS.items() if kind == _HOP) | {b"connection", b"upgrade"}
 _NOT_NAMED = frozenset({b"close", b"keep-alive"})
 """Options of `Connection` that are no fields, or go anyway: nearly all there are."""

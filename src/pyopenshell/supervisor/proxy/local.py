@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pyopenshell.supervisor.proxy.authority import LOCAL_HOST, AuthorityError, SchemeError, absolute, host_port
+from pyopenshell.supervisor.proxy.bodies import Collected
 from pyopenshell.supervisor.proxy.http1 import Framing, Head
 from pyopenshell.supervisor.proxy.records import CONTINUE, error_response, json_response
 from pyopenshell.supervisor.tasks import spawn
@@ -128,7 +129,8 @@ class LocalRequest:
         self._timer = runtime.after(runtime.limits.local_seconds, self._too_slow)
         if self._head.expect and self._head.framing is not Framing.NONE:
             self._relay.client.write(CONTINUE)
-        self._relay.collect(self._complete)
+        body = Collected(self._head, runtime.limits.local_body)
+        self._relay.collect(body, lambda: self._complete(body.take()))
 
     def cancel(self) -> None:
         """The relay ended."""

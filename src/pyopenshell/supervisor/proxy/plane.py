@@ -19,6 +19,7 @@ from pyopenshell.supervisor.denial import Denial, http_response
 from pyopenshell.supervisor.proxy import race
 from pyopenshell.supervisor.proxy.acceptor import Acceptor
 from pyopenshell.supervisor.proxy.admission import Admission, Admitter, Failure, Intent, Peer
+from pyopenshell.supervisor.proxy.bodies import Budget
 from pyopenshell.supervisor.proxy.capture import CaptureDoor
 from pyopenshell.supervisor.proxy.channel import Route, Timer
 from pyopenshell.supervisor.proxy.context import Limits, PlaneContext
@@ -82,6 +83,7 @@ class Plane:
         self._relays: set[Relay] = set()
         self._tunnels: dict[Tunnel, Admission] = {}
         self._sockets: set[WebSocket] = set()
+        self.bodies = Budget(self.limits.content_held)
         self.assemblies = Assemblies(self.limits.messages_active, self.limits.messages_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch = Watch(self, self._tick)

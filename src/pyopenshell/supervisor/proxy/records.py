@@ -6,7 +6,7 @@ Decides wording, severity and engine names (contract/sandbox.md 8.2-8.4). Never 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pyopenshell.audit.events import Action, Actor, AuditSink, FindingEvent, HttpEvent, NetworkEvent, Severity
@@ -16,6 +16,7 @@ from pyopenshell.supervisor.denial import proxy_status
 if TYPE_CHECKING:
     from pyopenshell.isolation.identity import Identity
     from pyopenshell.policy.decision import Decision
+    from pyopenshell.policy.operations import Operation
     from pyopenshell.supervisor.denial import Denial
     from pyopenshell.supervisor.proxy.admission import Admission, Failure
 
@@ -100,6 +101,38 @@ def request_event(
     engine = "l7" if admission.cell.inspected else "opa"
     text = f"{word} allow {method} {host}:{port}{path}"
     return HttpEvent(method, Severity.INFO, Action.ALLOWED, scheme, host, port, path, who, rule, engine, message=text)
+
+
+_ENGINES = {"graphql": "l7-graphql", "json-rpc": "l7-jsonrpc", "mcp": "l7-mcp"}
+_WORDS = {"graphql": "GRAPHQL_", "json-rpc": "JSONRPC_", "mcp": "JSONRPC_"}
+_NAMED = 4
+
+
+def carried_event(
+    word: str,
+    scheme: str,
+    admission: Admission,
+    method: str,
+    path: str,
+    decision: Decision,
+    who: Actor | None,
+    protocol: str,
+    operations: Sequence[Operation],
+) -> HttpEvent:
+    """`request_event` for a request that was judged by what it carries: names of operations and tools, no values."""
+    spoken = _spoken(word, protocol)
+    event = request_event(spoken, scheme, admission, method, path, decision, who)
+    engine = _ENGINES.get(protocol, event.engine)
+    if decision.audit or not operations:
+        return event._replace(engine=engine)
+    more = len(operations) - _NAMED
+    what = "; ".join(map(str, operations[:_NAMED])) + (f" and {more} more" if more > 0 else "")
+    return event._replace(engine=engine, message=f"{spoken} allow {what}")
+
+
+def _spoken(word: str, protocol: str) -> str:
+    """The word of the log for requests in a tunnel says what was judged (contract/sandbox.md 1.3)."""
+    return _WORDS.get(protocol, "") + word if word == "L7_REQUEST" else word
 
 
 class Recorder:
@@ -204,7 +237,7 @@ class Recorder:
         """An L7 denial."""
         # A path that never became canonical may hold brackets, and "[reason:" must not be endable from inside.
         where = f"{denial.host}:{denial.port}{field(denial.path)}"
-        text = f"{word} deny {denial.method} {where} reason={denial.reason or denial.detail}"
+        text = f"{_spoken(word, denial.protocol)} deny {denial.method} {where} reason={denial.reason or denial.detail}"
         severity = Severity.HIGH if denial.error == "request_authority_mismatch" else Severity.MEDIUM
         self.emit(
             HttpEvent(
@@ -217,7 +250,7 @@ class Recorder:
                 denial.path,
                 who,
                 denial.policy,
-                "l7",
+                _ENGINES.get(denial.protocol, "l7"),
                 text,
                 text,
                 denial.status,

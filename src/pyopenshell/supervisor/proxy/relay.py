@@ -19,6 +19,7 @@ from pyopenshell.supervisor.proxy.upstream import UpstreamHalf
 
 if TYPE_CHECKING:
     from pyopenshell.supervisor.denial import Denial
+    from pyopenshell.supervisor.proxy.bodies import Collected
     from pyopenshell.supervisor.proxy.channel import Channel, Door, Route, Runtime, Timer, Upgrade
 
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
@@ -64,8 +65,8 @@ class Relay(UpstreamHalf):
         self._body_quiet = 0
         self._unsent = 0
         """What the congested side had not taken when it was last looked at."""
-        self._collected: list[bytes] = []
-        self._on_collected: Callable[[bytes], None] | None = None
+        self._collected: Collected | None = None
+        self._on_collected: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "busy" if self.busy else "idle"
@@ -245,11 +246,11 @@ class Relay(UpstreamHalf):
         return head.framing is not Framing.NONE and (head.expect or head.length > self._runtime.limits.drain_bytes)
 
     def forward(self, route: Route, wire: bytes, upgrade: Upgrade | None = None) -> None:
-        """Send the request under way: `wire` is its head, the body follows as it arrives."""
+        """Send the request under way: `wire` is its head, the body follows as it arrives (or is in it: `collect`)."""
         self._upgrade = upgrade
         head = self.head
         out = wire
-        if head.framing is not Framing.NONE:
+        if not self._begun:
             try:
                 out += self._begin_body()
             except MessageError as error:
@@ -298,15 +299,23 @@ class Relay(UpstreamHalf):
         else:
             self.client.resume()
 
-    def collect(self, done: Callable[[bytes], None]) -> None:
-        """Read the whole body (its size was checked) and hand it over."""
-        held = b"" if self._begun else self._begin_body()
-        if self._body is None:
-            done(held)
+    def collect(self, body: Collected, done: Callable[[], None]) -> None:
+        """Read the whole body, up to what `body` wants of it; it then belongs into what is forwarded."""
+        try:
+            if not self._begun:
+                self._begin_body(body)
+        except MessageError as error:
+            self._broken_body(str(error))
             return
-        self._collected = [held]
-        self._on_collected = done
+        if self._body is None or body.problem:
+            done()
+            return
+        self._collected, self._on_collected = body, done
         self.client.resume()
+
+    def break_off(self, status: int, error: str, detail: str) -> None:
+        """Answer a request that nobody can judge, and end."""
+        self._malformed(status, error, detail)
 
     def detach(self) -> bytes:
         """Give the client channel away (CONNECT); returns what was read beyond the head. The relay has ended."""
@@ -345,10 +354,10 @@ class Relay(UpstreamHalf):
 
     # ------------------------------------------------------------------------------------------------- request body
 
-    def _begin_body(self) -> bytes:
+    def _begin_body(self, body: Body | None = None) -> bytes:
         """Start reading the body with what is buffered; returns the part that is there. Raises MessageError."""
         self._begun = True
-        body = Body(self.head.framing, self.head.length)
+        body = body or Body(self.head.framing, self.head.length)
         held, self.buffer = self.buffer, b""
         self._arrived, self._body_quiet = len(held), 0
         end = body.feed(held) if held else -1
@@ -374,12 +383,10 @@ class Relay(UpstreamHalf):
                 data = data[:end]
         if self._discarding:
             self._discard(len(data))
-        elif self._on_collected is not None:
-            self._collected.append(data)
-            if self._body is None:
-                done, self._on_collected = self._on_collected, None
-                whole, self._collected = b"".join(self._collected), []
-                done(whole)
+        elif self._collected is not None and self._on_collected is not None:
+            if self._body is None or self._collected.problem:
+                done, self._on_collected, self._collected = self._on_collected, None, None
+                done()
         elif self._upstream is None:
             self._pending.append(data)
             self.client.pause()
