@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from pyopenshell.cli.doctor import attack
+from pyopenshell.cli.doctor import attack, clients
 from pyopenshell.cli.doctor.attack import RECORDS, TITLES, Attack, heard, judged
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -78,3 +78,43 @@ def test_an_attacker_that_lies_or_babbles_wins_nothing() -> None:
         ]
     )
     assert [(one.key, one.held) for one in heard(text)] == [("gateway", False), ("mounts", True)]
+
+
+def test_every_installed_program_works_and_nothing_is_left(tmp_path: pathlib.Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pyopenshell.cli.main", "doctor", "clients", "-o", "json"],
+        env=os.environ | {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=220, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {one["name"]: one for one in json.loads(done.stdout)}
+    assert found.keys() == {program.name for program in clients.PROGRAMS}
+    for name in ("curl", "wget", "git", "pip", "npm", "python (urllib)"):
+        assert found[name]["state"] == "works", found[name]
+        assert found[name]["how"].endswith("uses the proxy"), found[name]
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_program_that_fails_is_told_from_one_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    def program(name: str, script: str, needs: str = "true") -> clients.Program:
+        return clients.Program(name, needs, script, "its fix")
+
+    tried = (
+        program("distrusts", "curl -sS --cacert /dev/null https://$HOST/$WHAT"),
+        program("asks nobody", "echo done"),
+        program("captured", "curl -sS --noproxy '*' https://$HOST/$WHAT"),
+        program("absent", "true", needs="command -v there-is-no-such-program"),
+        program("docker", "echo a daemon answered"),
+    )
+    monkeypatch.setattr(clients, "PROGRAMS", tried)
+    found = {one.name: one for one in await clients.perform()}
+    assert {name: one.state for name, one in found.items()} == {
+        "distrusts": "fails",
+        "asks nobody": "fails",
+        "captured": "works",
+        "absent": "absent",
+        "docker": "fails",
+    }
+    assert found["distrusts"].fix == "its fix"
+    assert found["distrusts"].said
+    assert "captured" in found["captured"].how

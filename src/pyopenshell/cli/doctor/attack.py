@@ -22,7 +22,7 @@ from pyopenshell.cli.app import CliError
 from pyopenshell.client.values import Exit, LogLine, Output
 
 if TYPE_CHECKING:
-    from pyopenshell.cli.demo.house import House
+    from pyopenshell.cli.demo.house import ConnectTo, House
     from pyopenshell.client.gateway import Gateway
 
 SECONDS: Final = 120.0
@@ -111,12 +111,12 @@ async def perform() -> Outcome:
 
 
 @contextlib.asynccontextmanager
-async def private_house() -> AsyncIterator[House]:
+async def private_house(override: ConnectTo | None = None) -> AsyncIterator[House]:
     """An installation of the doctor's own, gone at the end also when interrupted."""
     from pyopenshell.cli.demo.house import open_house
 
     closing = contextlib.ExitStack()
-    opening = asyncio.ensure_future(asyncio.to_thread(closing.enter_context, open_house(None, "doctor")))
+    opening = asyncio.ensure_future(asyncio.to_thread(closing.enter_context, open_house(override, "doctor")))
     try:
         yield await asyncio.shield(opening)
     finally:

@@ -49,7 +49,7 @@ class _Doctor(Group):
     alias="dr",
     help="Which walls hold on this machine, found by building each, and what to do about the others. "
     "Exits 0 only when a sandbox made here has them all.",
-    examples=("openshell doctor", "openshell doctor -o json", "openshell doctor attack"),
+    examples=("openshell doctor", "openshell doctor -o json", "openshell doctor attack", "openshell doctor clients"),
 )
 @output_option
 def command(output: str) -> None: ...
@@ -171,3 +171,27 @@ def attack_lines(outcome: Outcome) -> Iterator[str]:
     yield f"{len(outcome.attacks) - failed} of {len(outcome.attacks)} held" + (
         "." if not failed else f", {failed} did NOT."
     )
+
+
+@command.command(
+    "clients",
+    help="Try the installed programs in a sandbox of their own against a TLS server of ours: do they trust "
+    "the sandbox's authority, do they use the proxy? Exits 0 only if every installed one works.",
+)
+@output_option
+async def clients(output: str) -> None:
+    from pyopenshell.cli.doctor.clients import perform
+
+    found = await perform()
+    if output != "table":
+        emit(found, output)
+    else:
+        colours = {"works": "green", "fails": "red"}
+        for one in found:
+            word = click.style(
+                f"{one.state.upper() if one.state == 'fails' else one.state:<9}", fg=colours.get(one.state)
+            )
+            said = f" ({visible(one.said, 200)})" if one.said else ""
+            say(f"  {word} {one.name}: {one.how}{said}" + (f"; fix: {one.fix}" if one.fix else ""))
+    if any(one.state == "fails" for one in found):
+        raise click.exceptions.Exit(1)
