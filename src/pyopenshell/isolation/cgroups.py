@@ -127,39 +127,50 @@ def _controls(parent: str, kind: str) -> bool:
 
 
 def _hierarchies() -> tuple[dict[str, str], list[str]]:
-    """v1: the directory of our own group for each controller. v2: ours and those above it, nearest first.
+    """`hierarchies` of this process; empty where /proc does not tell."""
+    texts = []
+    for path in ("/proc/self/mountinfo", "/proc/self/cgroup"):
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                texts.append(file.read())
+        except OSError:
+            return {}, []
+    return hierarchies(*texts)
+
+
+def hierarchies(mountinfo: str, membership: str) -> tuple[dict[str, str], list[str]]:
+    """v1: the directory of our own group for each controller. v2: ours and those above it, nearest first. Pure.
 
     Above, because a v2 group with processes in it cannot give controllers to children, and a user's own groups
     (systemd's user@.service) are delegated as a whole.
     """
     mounts: dict[str, tuple[str, str]] = {}
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            before, _, after = line.rstrip("\n").partition(" - ")
-            root, point = before.split(" ")[3:5]
-            kind, _, options = after.split(" ", 2)
-            if kind == "cgroup2":
-                mounts.setdefault("", (root, point))
-            elif kind == "cgroup":
-                for option in options.split(","):
-                    mounts.setdefault(option, (root, point))
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kinds = before.split(" "), after.split(" ")
+        if len(fields) < 5 or len(kinds) < 3:
+            continue
+        if kinds[0] == "cgroup2":
+            mounts.setdefault("", (fields[3], fields[4]))
+        elif kinds[0] == "cgroup":
+            for option in kinds[2].split(","):
+                mounts.setdefault(option, (fields[3], fields[4]))
     old: dict[str, str] = {}
     new: list[str] = []
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            _, controllers, path = line.rstrip("\n").split(":", 2)
-            for controller in controllers.split(",") if controllers else [""]:
-                if controller not in mounts:
-                    continue
-                root, point = mounts[controller]
-                inner = path.removeprefix(root if root != "/" else "")
-                own = os.path.normpath(f"{point}/{inner.lstrip('/')}")
-                if controller:
-                    old[controller] = own
-                else:
-                    while own.startswith(point):
-                        new.append(own)
-                        own = os.path.dirname(own)
+    for line in membership.splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        for controller in controllers.split(","):
+            if controller not in mounts or not path.startswith("/"):
+                continue
+            root, point = mounts[controller]
+            inner = path.removeprefix(root) if root != "/" else path
+            own = os.path.normpath(f"{point}/{inner}")
+            if controller:
+                old[controller] = own
+                continue
+            while own == point or own.startswith(f"{point}/"):
+                new.append(own)
+                own = os.path.dirname(own)
     return old, new
 
 
