@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyopenshell.supervisor.proxy import Limits
-from pyopenshell.supervisor.proxy.http1 import Chunks, Framing, MessageError, parse_request, parse_response
+from pyopenshell.supervisor.proxy.http1 import Chunks, Framing, Head, MessageError, parse_request, parse_response
 from tests.supervisor.proxy.rig import Client, Response, Upstream, rest, rig, rule
 
 API = rule("api", rest("api.test", ("*", "/**"), port=80))
@@ -443,3 +443,48 @@ def test_chunk_scanning_does_not_depend_on_segmentation(pieces: list[bytes], cut
 def test_until_eof_is_only_for_responses() -> None:
     data = b"POST / HTTP/1.1\r\nHost: x\r\n\r\n"
     assert parse_request(data, len(data) - 4).framing is Framing.NONE
+
+
+FIELDS = st.lists(
+    st.sampled_from(
+        [
+            "Host: api.test",
+            "Host: other.test",
+            "Content-Length: 5",
+            "Content-Length: 0",
+            "Transfer-Encoding: chunked",
+            "Connection: close",
+            "Connection: keep-alive, X-A",
+            "Upgrade: websocket",
+            "Expect: 100-continue",
+            "X-HTTP-Method-Override: DELETE",
+            "X-Original-URL: /y",
+            "X-A: 1",
+        ]
+    ),
+    max_size=4,
+)
+HEADS = st.tuples(st.sampled_from(["GET /x", "POST /y"]), st.sampled_from(["1.0", "1.1"]), FIELDS)
+
+
+def read(wire: bytes, before: Head | None, *, request: bool) -> Head | None:
+    end = wire.index(b"\r\n\r\n")
+    try:
+        return parse_request(wire, end, before) if request else parse_response(wire, end, "GET", before)
+    except MessageError:
+        return None
+
+
+@given(st.lists(HEADS, min_size=1, max_size=4), st.booleans())
+def test_a_head_means_the_same_whatever_came_before_it(heads: list[tuple[str, str, list[str]]], request: bool) -> None:
+    """Also twice in a row, where the second is not read again."""
+    before: Head | None = None
+    for start, version, fields in [head for head in heads for _ in range(2)]:
+        line = f"{start} HTTP/{version}" if request else f"HTTP/{version} 200 OK"
+        wire = "\r\n".join([line, *fields, "", ""]).encode()
+        alone = read(wire, None, request=request)
+        after = read(wire, before, request=request)
+        assert (alone is None) == (after is None)
+        if alone is not None and after is not None:
+            assert all(getattr(alone, name) == getattr(after, name) for name in Head.__slots__)
+            before = after

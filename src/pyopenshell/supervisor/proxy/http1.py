@@ -31,6 +31,8 @@ class Head:
     """
 
     __slots__ = (
+        "block",
+        "chunked",
         "expect",
         "framing",
         "host",
@@ -65,6 +67,9 @@ class Head:
         self.rewrite = False
         self.lines: list[bytes] = []
         self.start_end = 0
+        self.block: bytes | None = None
+        """The field lines as one piece."""
+        self.chunked = False
 
 
 MAX_FIELDS = 128
@@ -130,8 +135,11 @@ def _kind(name: bytes) -> int:
     return kind
 
 
-def parse_request(data: bytes, end: int) -> Head:
-    """Parse a request head. `data[end:end + 4]` is the blank line. Raises MessageError."""
+def parse_request(data: bytes, end: int, before: Head | None = None) -> Head:
+    """Parse a request head. `data[end:end + 4]` is the blank line. Raises MessageError.
+
+    `before` is the connection's last request: a client that repeats its fields to the byte has them read once.
+    """
     start = _REQUEST.match(data)
     if start is None:
         raise MessageError("malformed request line")
@@ -139,7 +147,7 @@ def parse_request(data: bytes, end: int) -> Head:
     head.method = start[1].decode("ascii")
     head.target = start[2].decode("ascii")
     head.minor = 1 if start[3] == b"1" else 0
-    chunked = _fields(head, data, start.end(), end, request=True)
+    chunked = _fields(head, data, start.end(), end, before, request=True)
     if head.host is None and head.minor:
         raise MessageError("missing Host header")
     if chunked:
@@ -149,15 +157,15 @@ def parse_request(data: bytes, end: int) -> Head:
     return head
 
 
-def parse_response(data: bytes, end: int, request_method: str) -> Head:
-    """Parse a response head to a request with `request_method`. Raises MessageError."""
+def parse_response(data: bytes, end: int, request_method: str, before: Head | None = None) -> Head:
+    """Parse a response head to a request with `request_method`. Raises MessageError. `before` as for requests."""
     start = _RESPONSE.match(data)
     if start is None:
         raise MessageError("malformed status line")
     head = Head()
     head.status = int(start[2])
     head.minor = 1 if start[1] == b"1" else 0
-    chunked = _fields(head, data, start.end(), end, request=False)
+    chunked = _fields(head, data, start.end(), end, before, request=False)
     if head.status < 200 or head.status in (204, 304) or request_method == "HEAD":
         head.framing = Framing.NONE
     elif chunked:
@@ -169,13 +177,15 @@ def parse_response(data: bytes, end: int, request_method: str) -> Head:
     return head
 
 
-def _fields(head: Head, data: bytes, start: int, end: int, *, request: bool) -> bool:
+def _fields(head: Head, data: bytes, start: int, end: int, before: Head | None, *, request: bool) -> bool:
     """Read the field lines into `head`; returns whether the body is chunked."""
     head.start_end = start
     head.keep = head.minor == 1
     if start > end:
         return False
     block = data[start:end]
+    if before is not None and before.block == block and before.minor == head.minor:
+        return _same(head, before)
     lines = block.split(b"\r\n")
     breaks = len(lines) - 1
     if len(lines) > MAX_FIELDS:
@@ -202,7 +212,17 @@ def _fields(head: Head, data: bytes, start: int, end: int, *, request: bool) -> 
             chunked = _special(head, kind, name, value.strip(b" \t"), chunked)
     if chunked and head.length >= 0:
         raise MessageError("both Content-Length and Transfer-Encoding")
+    head.block, head.chunked = block, chunked
     return chunked
+
+
+def _same(head: Head, before: Head) -> bool:
+    """What `_fields` read out of the same bytes for the same version of HTTP, in the same direction."""
+    head.block, head.chunked, head.lines = before.block, before.chunked, before.lines
+    head.length, head.keep, head.host, head.expect = before.length, before.keep, before.host, before.expect
+    head.upgrade, head.override, head.reroute = before.upgrade, before.override, before.reroute
+    head.rewrite = before.rewrite
+    return head.chunked
 
 
 def _special(head: Head, kind: int, name: bytes, value: bytes, chunked: bool) -> bool:

@@ -140,7 +140,7 @@ class Relay(UpstreamHalf):
         if self._timer is not None:
             self._disarm()
         try:
-            head = parse_request(data, end)
+            head = parse_request(data, end, self.head)
         except MessageError as error:
             self._malformed(400, "bad_request", str(error))
             return False

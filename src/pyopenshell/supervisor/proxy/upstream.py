@@ -36,6 +36,7 @@ class UpstreamHalf(abc.ABC):
         "_reused",
         "_route",
         "_runtime",
+        "_said",
         "_upgrade",
         "_upstream",
         "_upstream_buffer",
@@ -66,6 +67,8 @@ class UpstreamHalf(abc.ABC):
         self._awaiting = False
         """A request was handed to an upstream (or waits for one) and its response has not ended."""
         self._response: Body | None = None
+        self._said: Head | None = None
+        """The last response's head."""
         self._interim = 0
         self._quiet = 0
         """Ticks since anything moved."""
@@ -263,10 +266,11 @@ class UpstreamHalf(abc.ABC):
                     self._upstream_buffer = data
                 return
             try:
-                head = parse_response(data, end, self.head.method)
+                head = parse_response(data, end, self.head.method, self._said)
             except MessageError as error:
                 self._fail(f"upstream sent an unacceptable response: {error}")
                 return
+            self._said = head
             if head.status >= 200:
                 break
             if head.status == 101 and self._upgrade is not None:
