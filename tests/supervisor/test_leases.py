@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from pyopenshell.audit.events import Event
 from pyopenshell.audit.shorthand import shorthand
@@ -191,6 +197,39 @@ async def test_a_fallback_that_cannot_be_enforced_denies_everything() -> None:
     house.broken = False
     assert (await house.configuration.apply(snapshot(policy(), version=3))).loaded
     assert house.reads()
+
+
+@contextlib.contextmanager
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without a thread left: what a fork bomb in any sandbox may do to its supervisor."""
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threading.Thread, "start", start)
+        yield
+
+
+async def test_an_approval_ends_on_a_machine_without_a_thread_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    await house.configuration.apply(snapshot(policy(READ, PUT), version=2), limits(60))
+    with no_threads(monkeypatch):
+        await house.later(60)
+    assert not house.writes()
+    assert house.reads()
+    assert house.loads == [True, True]
+
+
+async def test_a_revocation_takes_effect_on_a_machine_without_a_thread_to_spare(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = House()
+    await house.configuration.apply(snapshot(policy(READ, PUT), version=2))
+    with no_threads(monkeypatch):
+        assert (await house.configuration.apply(snapshot(policy(), version=3))).loaded
+    assert not house.writes()
 
 
 async def test_a_fallback_that_means_nothing_refuses_the_whole_update() -> None:

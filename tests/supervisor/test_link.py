@@ -129,6 +129,27 @@ async def test_an_ended_session_is_reopened_and_said_once() -> None:
         assert line.startswith("NET:FAIL [LOW] [msg:gateway link lost, enforcement goes on: the gateway ended the ")
 
 
+async def test_a_mistake_while_a_policy_takes_effect_ends_one_session_and_not_the_link(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Gateway() as gateway, running(gateway) as box:
+        session = await gateway.session()
+
+        async def apply(*_: object) -> None:
+            raise ValueError("a mistake of ours")
+
+        with monkeypatch.context() as mistaken:
+            mistaken.setattr(box.configuration, "apply", apply)
+            session.push(snapshot(policy(READ, PUT), version=2))
+            second = await gateway.session()
+        second.push(snapshot(policy(), version=3))
+        while (await second.result()).policy_load.version != 3:
+            pass
+        assert box.current.version == 3
+        assert "enforcement goes on: ValueError: a mistake of ours" in "".join(box.lines)
+        assert "Traceback" in capsys.readouterr().err
+
+
 async def test_a_gateway_restart_loses_no_log_line_and_no_status() -> None:
     gateway = Gateway()
     await gateway.start()

@@ -141,9 +141,9 @@ class Configuration:
                 return
             last = over[-1]
             try:
-                engine = await asyncio.to_thread(self._compile, last.policy, self._current.engine)
+                engine = await self._compiled(last.policy, self._current.engine)
             except Exception as error:  # noqa: BLE001 - a limit holds even if the policy after it cannot be enforced
-                engine = await asyncio.to_thread(self._compile, Policy(), None)
+                engine = await self._compiled(Policy(), None)
                 self._closed_by_failure = True
                 self._audit.emit(ConfigEvent("FAIL_CLOSED", f"Policy after an approval ended: {error}", Severity.HIGH))
             self._current.swap(engine, version=self._current.version, policy_hash=last.policy_hash)
@@ -151,6 +151,17 @@ class Configuration:
                 text = f"chunk:{visible(one.chunk_id)} approval ended on {visible(one.summary)}"
                 self._audit.emit(ConfigEvent("EXPIRED", text, fields=(("policy_hash", one.policy_hash),)))
             self._loaded(True)
+
+    async def _compiled(self, policy: Policy, reuse: PolicyEngine | None) -> PolicyEngine:
+        """Aside, so that requests go on meanwhile; here and now where the machine has no thread left to give.
+
+        Else a sandbox that uses up the machine's processes would keep what was revoked, or is over.
+        """
+        try:
+            aside = asyncio.get_running_loop().run_in_executor(None, self._compile, policy, reuse)
+        except RuntimeError:
+            return self._compile(policy, reuse)
+        return await aside
 
     def _set_limits(self, limits: Sequence[Fallback]) -> None:
         if limits or self._schedule is not None:
@@ -191,7 +202,7 @@ class Configuration:
                     self._loaded(False)
                 return dataclasses.replace(report, outcome=Outcome.DUPLICATE if same else Outcome.APPLIED)
             # Aside: requests go on under the old engine while a large policy compiles.
-            engine = await asyncio.to_thread(self._compile, policy, current.engine)
+            engine = await self._compiled(policy, current.engine)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a candidate, the sandbox must stay guarded
             return await self._refuse(snapshot, f"{type(error).__name__}: {error}", report)
         self._note_static_changes(current.engine.policy, policy)
@@ -212,7 +223,7 @@ class Configuration:
     async def _refuse(self, snapshot: sandbox_pb2.SandboxConfigSnapshot, error: str, report: Applied) -> Applied:
         closed = snapshot.policy_validation_failure_mode == "fail_closed"
         if closed and not self._closed_by_failure:
-            engine = await asyncio.to_thread(self._compile, Policy(), None)
+            engine = await self._compiled(Policy(), None)
             self._closed_by_failure = True
             self._set_limits(())
             # No version at all: nobody who waits for a rule may believe that it is in force.

@@ -9,7 +9,9 @@ import asyncio
 import base64
 import binascii
 import json
+import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -174,6 +176,9 @@ class Link:
                     await session
                 except LinkError as error:
                     self._lost(error)
+                except Exception as error:  # noqa: BLE001 - without this line nothing could be revoked any more
+                    traceback.print_exception(error, file=sys.stderr)
+                    self._lost(LinkError("", f"{type(error).__name__}: {error}", transient=True))
                 finally:
                     self._online.clear()
                     await cancel(session)

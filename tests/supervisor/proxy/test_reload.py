@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import ClassVar
 
 import pytest
 
 from pyopenshell.isolation.identity import Identity
 from pyopenshell.policy.model import Rule
+from pyopenshell.supervisor.denial import Denial
+from pyopenshell.supervisor.proxy.admission import Admission
 from tests.supervisor.proxy.rig import CURL, Rig, Upstream, raw, rest, rig, rule
 
 API = rule("api", rest("api.test", ("GET", "/pub/**"), port=80))
@@ -203,6 +205,31 @@ async def test_a_raw_tunnel_ends_with_its_grant(slow: Slow, after: tuple[Rule, .
         assert "NET:CLOSE [MED] DENIED /usr/bin/curl(64) -> raw.test:81" in r.log.lines()[-1]
         assert "grant revoked by policy reload" in r.log.lines()[-1]
         assert r.denials == []
+
+
+async def test_one_connection_that_cannot_be_judged_leaves_no_other_its_lost_grant(
+    slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+
+    slow.handler = hold
+    async with plane(slow, RAW, API) as r:
+        said: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+        wires = [await Wire.open(r, "raw.test:81") for _ in range(3)]
+        first = next(iter(r.plane._tunnels.values()))
+        renew: Callable[[Admission], Admission | Denial] = r.plane.admitter.renew
+
+        def failing(admission: Admission) -> Admission | Denial:
+            if admission is first:
+                raise ValueError("a mistake of ours")
+            return renew(admission)
+
+        monkeypatch.setattr(r.plane.admitter, "renew", failing)
+        r.set_policy(API)
+        assert [await wire.closed() for wire in wires] == [True] * 3
+        assert said == ["a connection could not be judged by the new policy and was ended"]
 
 
 @pytest.mark.parametrize(

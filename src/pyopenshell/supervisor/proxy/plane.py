@@ -11,6 +11,7 @@ import dataclasses
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyopenshell.policy.decision import Condition
@@ -127,14 +128,26 @@ class Plane:
         for relay in list(self._relays):
             door = relay.door
             if isinstance(door, TunnelDoor | ForwardDoor):
-                door.policy_changed(relay)
+                self._review(partial(door.policy_changed, relay), relay.abort)
         for socket_ in list(self._sockets):
-            socket_.policy_changed()
+            self._review(socket_.policy_changed, socket_.abort)
         for tunnel, admission in list(self._tunnels.items()):
-            reason = self._raw_refusal(admission)
-            if reason:
-                self.record.revoked(admission, reason)
-                tunnel.abort()
+            self._review(partial(self._review_tunnel, tunnel, admission), tunnel.abort)
+
+    def _review(self, review: Callable[[], None], abort: Callable[[], None]) -> None:
+        """What cannot be judged ends; whatever went wrong with it must not leave others a grant that is gone."""
+        try:
+            review()
+        except Exception as error:  # noqa: BLE001 - see above
+            abort()
+            message = "a connection could not be judged by the new policy and was ended"
+            self._loop.call_exception_handler({"message": message, "exception": error})
+
+    def _review_tunnel(self, tunnel: Tunnel, admission: Admission) -> None:
+        reason = self._raw_refusal(admission)
+        if reason:
+            self.record.revoked(admission, reason)
+            tunnel.abort()
 
     async def close(self) -> None:
         """Stop listening and end every connection. Idempotent."""
