@@ -74,3 +74,17 @@ async def test_no_address_is_said_so(names: Names) -> None:
     names.gate.set()
     with pytest.raises(OSError, match="not known"):
         await Lookups(1, 10, names)("none.test", 443)
+
+
+async def test_a_thread_that_could_not_be_had_is_no_lookup_under_way(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lookups = Lookups(1, 10, names)
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threading.Thread, "start", start)
+        with pytest.raises(OSError, match="no thread"):
+            await lookups("quick.test", 443)
+    assert await lookups("quick.test", 443) == ["192.0.2.1"]

@@ -181,6 +181,25 @@ def test_a_watch_runs_only_while_there_is_something_to_look_at() -> None:
     assert not armed
 
 
+def test_what_fails_when_it_is_looked_at_is_not_the_last_that_was_looked_at() -> None:
+    armed: list[Callable[[], None]] = []
+
+    class Timing:
+        limits = Limits()
+
+        def after(self, seconds: float, call: Callable[[], None]) -> Any:
+            armed.append(call)
+            return object()
+
+    def look() -> bool:
+        raise ValueError("file descriptor cannot be a negative integer (-1)")
+
+    Watch(Timing(), look).start()
+    with pytest.raises(ValueError, match="negative"):
+        armed.pop()()
+    assert armed
+
+
 def test_the_times_are_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
     limits = Limits()

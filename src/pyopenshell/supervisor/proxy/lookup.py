@@ -74,5 +74,10 @@ class Lookups:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(settle, found)
 
-        threading.Thread(target=work, name="name lookup", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="name lookup", daemon=True).start()
+        except RuntimeError:
+            # The machine has no thread left to give: no reason to count one that never was, for ever.
+            del self._running[host]
+            raise OSError(errno.EAGAIN, "no thread is left for a name lookup") from None
         return answer

@@ -35,5 +35,9 @@ class Watch:
 
     def _fire(self) -> None:
         self._timer = None
-        if self._look():
-            self.start()
+        more = True  # whatever goes wrong with one of those looked at must not be the end of looking
+        try:
+            more = self._look()
+        finally:
+            if more:
+                self.start()
