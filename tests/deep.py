@@ -23,13 +23,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".deep"
 CODE = ("src/pyopenshell/policy", "src/pyopenshell/proof", "tests/policy", "tests/proof")
+PROXY = ("src/pyopenshell/supervisor/proxy", "src/pyopenshell/policy", "tests/supervisor/proxy")
+"""Of the suites whose names begin with `proxy-`."""
 
 
 @functools.cache
-def fingerprint() -> str:
-    """What the suites run on: a digest of the sources of the rooms under test and of the tests."""
+def fingerprint(name: str) -> str:
+    """What a suite runs on: a digest of the sources of the rooms under test and of the tests."""
     digest = hashlib.sha256()
-    for folder in CODE:
+    for folder in PROXY if name.startswith("proxy-") else CODE:
         for file in sorted(ROOT.joinpath(folder).glob("*.py")):
             digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]
@@ -54,9 +56,9 @@ def load(name: str) -> Progress:
     try:
         found = json.loads((FOLDER / f"{name}.json").read_text())
     except FileNotFoundError:
-        return Progress(fingerprint())
-    if found["code"] != fingerprint():
-        return Progress(fingerprint())
+        return Progress(fingerprint(name))
+    if found["code"] != fingerprint(name):
+        return Progress(fingerprint(name))
     return Progress(**{**found, "seen": Counter(found["seen"])})
 
 
