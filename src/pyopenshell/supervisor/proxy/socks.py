@@ -96,7 +96,7 @@ class Handshake:
 
     def _methods(self) -> int:
         buffer = self._buffer
-        if buffer[:1] != bytes([VERSION]):
+        if buffer and buffer[0] != VERSION:
             raise SocksError("not SOCKS version 5", b"")
         if len(buffer) < 2 or len(buffer) < 2 + buffer[1]:
             return 0
