@@ -335,3 +335,48 @@ for labels in (
     assert len(refused) == 12, ran
     assert all(line.endswith(" (3, 0)") for line in refused), ran.out
     assert await logged(gateway, "metadata.google.internal/dns [policy:- engine:dns]")
+
+
+HANDED = """
+import os, socket, subprocess, sys
+role, peer, target = sys.argv[1], sys.argv[2], (sys.argv[3], 80)
+ask = f"GET /public/{sys.argv[4]} HTTP/1.1\\r\\nHost: {sys.argv[3]}\\r\\nConnection: close\\r\\n\\r\\n".encode()
+def receive(pair):
+    _, (descriptor,), _, _ = socket.recv_fds(pair, 1, 1)
+    return socket.socket(fileno=descriptor)
+def use(connection):
+    connection.settimeout(10)
+    connection.sendall(ask)
+    print(connection.recv(65536).split(b"\\r\\n")[0].decode(), flush=True)
+if role == "start":
+    ours, theirs = socket.socketpair()
+    # Not a child of the program that gets the socket or of the one that hands it on: ancestors must not decide this.
+    command = ["/usr/bin/setsid", "-f", peer, __file__, "give", str(theirs.fileno()), *sys.argv[3:]]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()]):
+        use(receive(ours))
+else:
+    connection = socket.create_connection(target, 10)
+    socket.send_fds(socket.socket(fileno=int(peer)), [b"x"], [connection.fileno()])
+"""
+
+
+@pytest.mark.parametrize("giver", ["allowed", "unlisted"])
+async def test_a_socket_that_is_handed_on_stays_its_makers(
+    gateway: Gateway, plain: tuple[int, list[str]], giver: str
+) -> None:
+    """F-5, as docs/isolation.md states it: SCM_RIGHTS moves a connection, not the name of the program that made it."""
+    allowed, unlisted = "/usr/bin/python3", f"/tmp/unlisted-{giver}"
+    first, second = (unlisted, allowed) if giver == "allowed" else (allowed, unlisted)
+    encoded = base64.b64encode(HANDED.encode()).decode()
+    script = (
+        f"cp $(readlink -f {allowed}) {unlisted}; base64 -d <<<{encoded} >/tmp/handed.py; "
+        f"exec setsid -fw {first} /tmp/handed.py start {second} {PLAIN} handed-{giver}"
+    )
+    ran = await sh(gateway, "doors", script)
+    if giver == "allowed":
+        assert "200 OK" in ran.out, ran
+        assert f"GET /public/handed-{giver}" in plain[1]
+    else:
+        assert "403 Forbidden" in ran.out, ran
+        assert f"GET /public/handed-{giver}" not in plain[1]
+        assert await logged(gateway, f"DENIED {unlisted}(")

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import pathlib
 import select
 import signal
+import socket
 
 import pytest
 
 from pyopenshell.client import Gateway
 from tests.e2e.agent import put, put_rule, submit
-from tests.e2e.house import HOST, House, house, sh, within
+from tests.e2e.house import HOST, House, connect_to, house, sh, within
+from tests.e2e.test_doors import BARE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("crash")]
+
+CAPTURED = """\
+version: 1
+filesystem_policy: {read_only: [/usr, /lib, /etc, /proc, /var/log], read_write: [/tmp, /dev/null, /sandbox]}
+network_policies:
+  raw:
+    endpoints: [{host: raw-crash.e2e.test, port: 7, protocol: tcp}]
+    binaries: [{path: "/**/python3*"}]
+"""
 
 
 def by_name(word: str) -> list[int]:
@@ -72,6 +85,43 @@ async def test_supervisor_killed_ends_its_sandbox_and_only_that(home: House, gat
             if sandbox.phase in ("Error", "Stopped"):
                 break
     assert (await sh(gateway, "bystander", f"curl -sS https://{HOST}/a")).out == "ok\n"
+
+
+async def test_supervisor_killed_under_capture_closes_what_was_captured(home: House, gateway: Gateway) -> None:
+    """A raw tunnel that was captured, and a program that goes on asking: with the supervisor every way out is gone."""
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with house(extra_config=connect_to("raw-crash.e2e.test", port, port=7)) as own:
+            own.create("captured", CAPTURED)
+            (victim,) = supervisors(own.root)
+            async with own.client() as inside:
+                script = (
+                    f'{BARE} python3 -c "import socket, time\n'
+                    "s = socket.create_connection(('raw-crash.e2e.test', 7), 9); s.sendall(b'before'); s.recv(1)\n"
+                    "try: s.sendall(b'after'); s.recv(1)\n"
+                    "except OSError: pass\n"
+                    'time.sleep(1000)" >/dev/null 2>&1 & disown'
+                )
+                await sh(inside, "captured", script)
+                server.settimeout(10)
+                connection, _ = await asyncio.to_thread(server.accept)
+                with connection:
+                    connection.settimeout(10)
+                    heard.append(await asyncio.to_thread(connection.recv, 100))
+                    os.kill(victim, signal.SIGKILL)
+                    assert ended(victim)
+                    with contextlib.suppress(ConnectionError):
+                        while rest := await asyncio.to_thread(connection.recv, 100):
+                            heard.append(rest)
+                async with within(15):
+                    async for sandbox in inside.watch_status("captured"):
+                        if sandbox.phase in ("Error", "Stopped"):
+                            break
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert heard == [b"before"]
 
 
 async def test_gateway_killed_sandbox_stays_closed_and_decisions_survive() -> None:
