@@ -27,7 +27,7 @@ help: ## show this list
 # Programs that tests run inside sandboxes: small ones always, compilers and a database for test-clients.
 PROGRAMS = tests/e2e/programs
 .venv/.programs: .venv/.ready requirements-programs.lock $(PROGRAMS)/package.json $(PROGRAMS)/package-lock.json
-	@tools/system-packages wget openssl openssh-client:ssh netcat-openbsd:nc openssh-sftp-server:/usr/lib/openssh/sftp-server rsync nodejs:node npm python3-pip:/usr/bin/pip3
+	@tools/system-packages wget openssl openssh-client:ssh netcat-openbsd:nc openssh-sftp-server:/usr/lib/openssh/sftp-server rsync nodejs:node npm python3-pip:/usr/bin/pip3 bind9-dnsutils:dig busybox
 	@rm -rf .venv/programs && mkdir -p .venv/programs
 	@$(PIP) $(LOCKED) --target .venv/programs/python -r requirements-programs.lock
 	@cp $(PROGRAMS)/package.json $(PROGRAMS)/package-lock.json .venv/programs/
