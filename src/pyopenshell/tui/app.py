@@ -81,6 +81,8 @@ class Term(App[None]):
         Binding("n", "narrow", "Narrow"),
         Binding("u", "undo", "Undo"),
         Binding("A", "approve_all", "Several"),
+        Binding("question_mark", "help", "Keys"),  # before what a narrow screen may cut off
+        Binding("q,ctrl+c", "quit", "Quit"),
         Binding("r", "show('proposal')", "Proposal", show=False),
         Binding("o", "show('observed')", "Observed"),
         Binding("l", "show('log')", "Log"),
@@ -91,8 +93,6 @@ class Term(App[None]):
         Binding("b", "page(-1)", "Back", show=False),
         Binding("escape", "leave", "Back", show=False),
         Binding("t", "toggle_theme", "Theme", show=False),
-        Binding("question_mark", "help", "Keys"),
-        Binding("q,ctrl+c", "quit", "Quit"),
     ]
 
     def __init__(

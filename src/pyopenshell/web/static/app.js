@@ -131,7 +131,7 @@ async function decide(action, reason, limit) {
   if (reason) body.reason = reason;
   if (limit) body.limit = limit;
   busy = true;
-  try { const answer = await post("/api/decide", body); say(answer.error || done[action]); await load(); } finally { busy = false; }
+  try { const answer = await post("/api/decide", body); say(answer.error || done[action] + (limit ? " for " + limit : "")); await load(); } finally { busy = false; }
 }
 function askReason() { if (!ready()) return; const asked = card; $("why").value = ""; $("reason").returnValue = ""; $("reason").showModal(); $("reason").onclose = () => { if ($("reason").returnValue === "send" && card && seenSame(card, asked)) decide("reject", $("why").value); }; }
 function askLimit() {
