@@ -55,7 +55,7 @@ test: check ## style, types and every test but test-clients and test-deep
 
 test-web: .venv/.dev ## the web inbox in a real Chromium
 	@tools/system-packages chromium
-	.venv/bin/pytest -m browser
+	.venv/bin/pytest tests/web -m browser
 
 test-fast: .venv/.dev ## without real sandboxes
 	.venv/bin/pytest -n 2 -m "not e2e and not deep and not browser"
