@@ -14,6 +14,7 @@ import pytest
 
 from pyopenshell.cli.doctor import attack, clients
 from pyopenshell.cli.doctor.attack import RECORDS, TITLES, Attack, heard, judged
+from pyopenshell.isolation import cgroups
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 SCRIPT = importlib.resources.files("pyopenshell.cli.doctor").joinpath("inside.py").read_text(encoding="utf-8")
@@ -118,3 +119,18 @@ async def test_a_program_that_fails_is_told_from_one_that_works(monkeypatch: pyt
     assert found["distrusts"].fix == "its fix"
     assert found["distrusts"].said
     assert "captured" in found["captured"].how
+
+
+async def test_a_private_house_takes_its_control_groups_along() -> None:
+    """Also when a sandbox with limits still runs as the house ends."""
+    from pyopenshell.cli.doctor.attack import private_house
+    from pyopenshell.client.gateway import FAILED_PHASES, Gateway
+
+    async with private_house() as house, await Gateway.open(house.registration) as gateway:
+        await gateway.wait_for(await gateway.create(pids=64), "Ready", FAILED_PHASES)
+        (lock,) = house.root.rglob("host.lock")
+        prefix = cgroups.group_name(str(lock.parent), "")
+        there = [path for path in pathlib.Path("/sys/fs/cgroup").rglob(f"{prefix}*") if path.is_dir()]
+        assert there or os.geteuid() != 0
+    assert not house.left
+    assert [path for path in there if path.exists()] == []

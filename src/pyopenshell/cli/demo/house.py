@@ -9,12 +9,14 @@ import select
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from pyopenshell.cli.app import CliError
 from pyopenshell.client import Places, Registration, resolve
 from pyopenshell.gateway import daemon
+from pyopenshell.isolation import cgroups
 
 END_SECONDS = 5.0
 
@@ -99,9 +101,21 @@ def _end(root: Path, environ: dict[str, str]) -> list[str]:
     except daemon.DaemonError as error:
         left.append(f"gateway: {error}")
     left += [f"process {pid}" for pid in _processes(root) if not _end_process(pid)]
+    left += _groups(root)
     shutil.rmtree(root, ignore_errors=True)
     if root.exists():
         left.append(str(root))
+    return left
+
+
+def _groups(root: Path) -> list[str]:
+    """Remove the control groups of sandboxes that ended with their driver host; returns what is left of them."""
+    left: list[str] = []
+    for lock in root.rglob("host.lock"):
+        end = time.monotonic() + END_SECONDS
+        while (still := cgroups.sweep(str(lock.parent))) and time.monotonic() < end:
+            time.sleep(0.02)  # a group empties a moment after its last process ended
+        left += still
     return left
 
 

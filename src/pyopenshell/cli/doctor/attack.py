@@ -161,6 +161,7 @@ async def _attack(gateway: Gateway, endpoint: str) -> tuple[list[Attack], bool]:
     attacks = [judged(one, lines.get(one.key), reached=touched.get(one.key, False)) for one in attacks]
     after, now = await gateway.config(sandbox.name), await gateway.get(sandbox.name)
     approved = (await gateway.draft(sandbox.name, "approved")).chunks
+    await gateway.delete(sandbox.name)
     stands = now.phase == "Ready" and after.version == before.version and not approved
     return [
         *attacks,

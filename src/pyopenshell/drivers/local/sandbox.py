@@ -314,12 +314,17 @@ class Sandbox:
         self.state = State.ENDED
         self._disarm()
         if self._walls.group:
-            cgroups.remove(self._walls.group)  # one that is not empty yet is swept at the host's next start
+            self._remove_group()
         with contextlib.suppress(OSError):
             self._lifeline.close()
         if self._built is not None:
             self._report(self._failure or WallError(*self._why))
         self._ended(*self._why)
+
+    def _remove_group(self, attempts: int = 10) -> None:
+        """A group empties a moment after its last process ended; what stays is swept at the host's next start."""
+        if cgroups.remove(self._walls.group) and attempts:
+            self._host.loop.after(0.05, lambda: self._remove_group(attempts - 1))
 
     def _report(self, error: WallError | None) -> None:
         built, self._built = self._built, None
