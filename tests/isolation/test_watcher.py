@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -167,6 +168,19 @@ async def test_full_tables_forget_and_never_confuse(
         "/9",
         "connection_unseen",
     ]
+
+
+async def test_programs_are_known_on_a_machine_without_a_thread_to_spare(
+    make_told: Callable[[], Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    told = make_told()
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threading.Thread, "start", start)
+        told.introduce(1, 1)
+        assert await told.who(1) == "/bin/sleep"
 
 
 async def test_a_file_that_is_not_the_one_that_was_seen_is_unreadable(make_told: Callable[[], Told]) -> None:

@@ -124,6 +124,8 @@ class ConnectionIdentity:
     def start(self) -> None:
         """Begin to take records on the running loop."""
         self._loop = asyncio.get_running_loop()
+        # The thread exists from now on: later there may be none to be had, and what was told is not told again.
+        self._executor.submit(int)
         if self._socket is not None:
             self._socket.setblocking(False)
             self._loop.add_reader(self._socket.fileno(), self._take)
