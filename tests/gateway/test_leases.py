@@ -23,7 +23,7 @@ from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2
 from pyopenshell.wire.wellknown import Duration
 from tests.gateway.test_revisions import put
 
-from .core import ALICE, WORKSPACE, Core, kinds, opened, policy, refused, rest
+from .core import ALICE, MECHANISTIC, WORKSPACE, Core, kinds, opened, policy, raw, refused, rest
 
 MINUTE = 60_000
 
@@ -294,6 +294,22 @@ async def test_a_global_policy_leaves_nothing_to_fall_back_to(tmp_path: Path) ->
         watch.forward(MINUTE)
         await watch.rings()
         assert (await core.chunk(sandbox_id, chunk_id)).status == "rejected"
+
+
+async def test_a_refusal_under_a_global_policy_does_not_free_an_approval_of_its_limit(tmp_path: Path) -> None:
+    """The program inside only has to try again while a global policy is active."""
+    async with opened(tmp_path / "a.db") as core, watched(core) as watch:
+        sandbox_id = await core.sandbox()
+        before = await core.base(sandbox_id)
+        (chunk_id,) = await core.propose(sandbox_id, raw("b.test"), mode=MECHANISTIC)
+        await approve_for(core, sandbox_id, chunk_id, MINUTE)
+        await watch.looked()
+        await put(core, policy(rest("only.test", "GET /**")), everywhere=True)
+        assert await core.propose(sandbox_id, raw("b.test"), mode=MECHANISTIC) == [chunk_id]
+        assert (await core.chunk(sandbox_id, chunk_id)).status == "approved", "it stands, beneath the global policy"
+        watch.forward(MINUTE)
+        await watch.rings()
+        assert await core.base(sandbox_id) == before
 
 
 async def test_the_call(tmp_path: Path) -> None:

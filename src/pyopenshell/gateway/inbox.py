@@ -207,7 +207,7 @@ class Inbox:
 
         def decide(tx: sa.Connection) -> Applied | GatewayError:
             chunk = chunks.get(tx, sandbox_id, chunk_id)
-            if lease_ms is not None and chunk.expires_ms is not None:
+            if lease_ms is not None and chunk.status == "approved" and chunk.expires_ms is not None:
                 return self._renew(tx, chunk, review_token, lease_ms, actor)
             _expect(chunk, "pending", "rejected")
             on = self._ledger.ground(tx, sandbox_id)

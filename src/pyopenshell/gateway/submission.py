@@ -21,6 +21,7 @@ from pyopenshell.gateway.evaluation import MECHANISTIC, Evaluation, Ground
 from pyopenshell.gateway.ledger import Ledger
 from pyopenshell.gateway.settings import Settings
 from pyopenshell.gateway.store.schema import draft_chunks
+from pyopenshell.policy.coverage import covers
 from pyopenshell.policy.model import Endpoint, Rule
 from pyopenshell.policy.problems import PolicyError
 from pyopenshell.policy.validate import is_reserved
@@ -228,6 +229,8 @@ class Submissions:
             policy_version=0,
             policy_hash="",
             applied_order=0,
+            lease_ms=None,
+            expires_ms=None,
         )
         done = evaluation.evaluate(on, self._ledger.candidate(on, chunk))
         chunk = self._ledger.evaluated(tx, chunk, done)
@@ -238,8 +241,9 @@ class Submissions:
         """Is a decided observation news again? A person's rejection stands; a machine's only while its cause does."""
         if chunk.status == "approved":
             # Approved, and refused all the same: a later policy took the grant away. (While it is still covered,
-            # this is a flush from before the approval.)
-            return not on.covers(chunk.proposed)
+            # this is a flush from before the approval. A global policy takes nothing away: the approval, with its
+            # limit, stands beneath it and is in force again after it.)
+            return not covers(on.base, chunk.proposed)
         if chunk.rejected_as == "person":
             return False
         return not on.covers(chunk.proposed) and self._speaker(tx, on, chunk) is None
