@@ -102,6 +102,48 @@ def test_tricks_are_refused_and_write_nothing_outside(tmp_path: pathlib.Path, me
         assert not found.is_symlink(), "links are made only when all is well"
 
 
+class Endless(io.RawIOBase):
+    """A stream that never ends by itself; counts what was taken of it."""
+
+    def __init__(self, piece: Callable[[int], bytes], most: int) -> None:
+        self._piece, self._most, self.taken = piece, most, 0
+
+    def read(self, size: int = -1) -> bytes:
+        assert self.taken < self._most, "it is read on and on"
+        data = self._piece(size)
+        self.taken += len(data)
+        return data
+
+
+def test_a_header_that_claims_to_be_endless_is_refused_at_once(tmp_path: pathlib.Path) -> None:
+    """tarfile keeps such a header in memory, whole."""
+    for kind_of in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+        info = tarfile.TarInfo("t")
+        info.type, info.size = kind_of, 4 * 1024**3
+        head = info.tobuf(tarfile.GNU_FORMAT)
+        stream = Endless(lambda size, head=head: head.ljust(max(size, 512), b"x"), 1024**2)  # type: ignore[misc]
+        with pytest.raises(TransferError, match="header"):
+            unpack(stream, tmp_path, limit=LIMIT)
+
+
+def test_a_tree_of_endless_nothings_ends(tmp_path: pathlib.Path) -> None:
+    """Empty files and directories weigh nothing by their content, but fill a disk's table and our memory."""
+    count = 0
+
+    def piece(size: int) -> bytes:
+        nonlocal count
+        out = b""
+        while len(out) < size:
+            count += 1
+            info = tarfile.TarInfo(f"t/{count}" if count > 1 else "t")
+            info.type = tarfile.REGTYPE if count > 1 else tarfile.DIRTYPE
+            out += info.tobuf(tarfile.USTAR_FORMAT)
+        return out[:size]
+
+    with pytest.raises(TransferError, match=f"more than {LIMIT} bytes"):
+        unpack(Endless(piece, 64 * 1024**2), tmp_path, limit=LIMIT)
+
+
 def test_set_id_bits_are_not_taken_over(tmp_path: pathlib.Path) -> None:
     def change(info: tarfile.TarInfo) -> None:
         info.mode = 0o7777

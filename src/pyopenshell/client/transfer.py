@@ -17,7 +17,7 @@ import tarfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Self
 
 from pyopenshell.client.values import Exit, Output
 from pyopenshell.client.visible import visible
@@ -30,6 +30,17 @@ PIECE = 256 * 1024
 DOWNLOAD_LIMIT = 16 * 1024**3
 """Bytes that one download may write, unless told otherwise: the sandbox decides how much it sends."""
 _STDERR_KEPT = 4096
+_ENTRY = 4096
+"""Bytes that an entry counts at least against a download's limit: what it takes on a disk, whatever it holds."""
+_HEADER = 64 * 1024
+"""Bytes of one extended header (long names, attributes); tarfile keeps it in memory whole."""
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 _PUT_FILE = """
 if [ -d "$1" ]; then t=${1%/}/$2; else case $1 in */) mkdir -p -- "$1" || exit; t=$1$2;; *)
@@ -117,6 +128,7 @@ async def _upload_file(gateway: Gateway, sandbox: str, local: Path, destination:
 class _Count:
     files: int = 0
     size: int = 0
+    entries: int = 0
 
 
 def _unignored(directory: Path) -> list[str] | None:
@@ -304,13 +316,27 @@ def _unpack_from(reading: int, into: Path, limit: int) -> Report:
         return report
 
 
+class _Member(tarfile.TarInfo):
+    """One that cannot make tarfile collect what a sandbox sends without end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _HEADERS and member.size > _HEADER:
+            raise TransferError(f"the archive has a header of more than {_HEADER} bytes; nothing was downloaded")
+        return member
+
+
 def unpack(file: IO[bytes], into: Path, *, limit: int) -> Report:
     """Unpack a tar stream of one tree from somebody hostile into a fresh, empty directory. Raises TransferError."""
     count, links = _Count(), dict[Path, str]()
     try:
-        with tarfile.open(fileobj=file, mode="r|") as archive:
+        with tarfile.open(fileobj=file, mode="r|", tarinfo=_Member) as archive:
             top = ""
             for member in archive:
+                archive.members.clear()  # type: ignore[attr-defined]  # it would remember every one
+                count.entries += 1
+                _bounded(count, limit)
                 parts = _parts(member.name)
                 top = top or parts[0]
                 if parts[0] != top:
@@ -351,13 +377,17 @@ def _unpack_one(
         with path.open("xb") as file:
             while piece := source.read(PIECE):
                 count.size += len(piece)
-                if count.size > limit:
-                    raise TransferError(f"more than {limit} bytes came; nothing was downloaded")
+                _bounded(count, limit)
                 file.write(piece)
             os.fchmod(file.fileno(), 0o600 | member.mode & 0o755)
         count.files += 1
     else:
         raise TransferError(f"neither file, directory nor link: {visible(member.name)}; nothing was downloaded")
+
+
+def _bounded(count: _Count, limit: int) -> None:
+    if count.size > limit or count.entries * _ENTRY > limit:
+        raise TransferError(f"more than {limit} bytes came; nothing was downloaded")
 
 
 def _parts(name: str) -> tuple[str, ...]:
