@@ -27,10 +27,15 @@ class Answer:
 
 @dataclasses.dataclass(slots=True)
 class Web:
-    """`link` is what was printed."""
+    """`link` is what was printed, `home` where a login led to."""
 
     link: str
     cookie: str = ""
+    home: str = "/"
+
+    def at(self, path: str) -> str:
+        """Where the page has what it calls `path`."""
+        return path if path.startswith("/login") else self.home + path.removeprefix("/")
 
     @property
     def authority(self) -> str:
@@ -69,7 +74,9 @@ class Web:
             assert not data
 
         try:
-            writer.write(f"GET {path} HTTP/1.1\r\nhost: {self.authority}\r\ncookie: {self.cookie}\r\n\r\n".encode())
+            writer.write(
+                f"GET {self.at(path)} HTTP/1.1\r\nhost: {self.authority}\r\ncookie: {self.cookie}\r\n\r\n".encode()
+            )
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             assert head.startswith("http/1.1 200"), head
             assert "content-type: text/event-stream" in head
@@ -89,11 +96,12 @@ class Web:
             }
         fields |= {name.replace("_", "-"): value for name, value in headers.items()}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value is not None)
-        return await self.raw(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + data)
+        return await self.raw(f"{method} {self.at(path)} HTTP/1.1\r\n{head}\r\n".encode() + data)
 
     async def login(self) -> Answer:
         answer = await self.ask("GET", self.link.removeprefix(f"http://{self.authority}"))
         self.cookie = answer.headers.get("set-cookie", "").partition(";")[0]
+        self.home = answer.headers.get("location", "/")
         return answer
 
 

@@ -7,9 +7,12 @@ import contextlib
 import datetime
 import ipaddress
 from collections.abc import AsyncIterator
+from email.message import Message
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import Request
 
 import pytest
 
@@ -53,14 +56,48 @@ async def test_only_loopback_and_only_with_the_link(web: Web) -> None:
         assert (await web.ask("GET", path)).status == 403
     assert (await web.ask("GET", "/login?token=guess")).status == 403
     answer = await web.login()
-    assert (answer.status, answer.headers["location"]) == (303, "/")
+    home = answer.headers["location"]
+    assert answer.status == 303
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
     assert (await web.ask("GET", "/")).status == 200
-    again = Web(web.link)
+    again = Web(web.link, home=home)
+    assert (await again.ask("GET", "/")).status == 403, "where it lives is not enough"
     assert (await again.login()).status == 403
     assert (await again.ask("GET", "/")).status == 403
+
+
+async def test_the_cookie_is_for_this_server_only_though_browsers_send_cookies_to_every_port(web: Web) -> None:
+    """Whatever else listens on 127.0.0.1, an agent's preview or another user's server, must not be handed it."""
+    answer = await web.login()
+    jar = CookieJar()
+    asked = Request(web.link)
+    jar.extract_cookies(_Headers(answer.headers["set-cookie"]), asked)  # type: ignore[arg-type]
+
+    def sent(url: str) -> bool:
+        request = Request(url)
+        jar.add_cookie_header(request)
+        return request.has_header("Cookie")
+
+    assert sent(f"http://{web.authority}{web.home}api/events")
+    assert not sent("http://127.0.0.1:3000/")
+    assert not sent("http://127.0.0.1:3000/api/events")
+    assert len(web.home) > 20
+    name, _, value = web.cookie.partition("=")
+    thief = Web(web.link, cookie=f"{name}={value}")
+    assert (await thief.ask("GET", "/api/events")).status == 403, "nor is it enough by itself"
+
+
+class _Headers:
+    """An answer, as far as a cookie jar looks."""
+
+    def __init__(self, cookie: str) -> None:
+        self._message = Message()
+        self._message["Set-Cookie"] = cookie
+
+    def info(self) -> Message:
+        return self._message
 
 
 async def test_every_answer_is_locked_down(web: Web) -> None:

@@ -20,7 +20,7 @@ from pyopenshell.client.decide import NothingNarrowerError, Shown, StaleError
 from pyopenshell.client.durations import PRESETS, duration
 from pyopenshell.client.errors import GatewayError
 from pyopenshell.client.live import Entry, Live
-from pyopenshell.web.guard import Guard, Session
+from pyopenshell.web.guard import LOGIN, Guard, Session
 
 T = TypeVar("T")
 STATIC = Path(__file__).with_name("static")
@@ -77,7 +77,7 @@ class Pages:
             return session.login(request.query_params.get("token", ""))
 
         routes = [
-            Route("/login", login),
+            Route(LOGIN, login),
             Route("/", lambda request: FileResponse(STATIC / "index.html")),
             Route("/app.js", lambda request: FileResponse(STATIC / "app.js")),
             Route("/app.css", lambda request: FileResponse(STATIC / "app.css")),

@@ -25,17 +25,23 @@ HEADERS: Mapping[str, str] = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+LOGIN = "/login"
 EXPIRED = "This link was used already, or is not from this run of `openshell web`. Start it again for a new one.\n"
 
 
 class Session:
-    """One browser. The login token is good for one exchange; the cookie for as long as the server runs."""
+    """One browser. The login token is good for one exchange; the cookie for as long as the server runs.
+
+    Browsers send a cookie to every port of a host, so to whatever else listens on this machine. A path is what keeps
+    it to this server: everything lives below `home`, which nobody else knows.
+    """
 
     def __init__(self, port: int) -> None:
         self.login_token = secrets.token_urlsafe(32)
         self._unused = True
         self._cookie = secrets.token_urlsafe(32)
         self.cookie_name = f"openshell-{port}"  # cookies do not tell ports apart
+        self.home = f"/{secrets.token_urlsafe(16)}/"
 
     def login(self, token: str) -> Response:
         """The cookie for the token, once."""
@@ -43,8 +49,8 @@ class Session:
         if not fits or not self._unused:
             return PlainTextResponse(EXPIRED, 403)
         self._unused = False
-        response = RedirectResponse("/", 303)
-        response.set_cookie(self.cookie_name, self._cookie, httponly=True, samesite="strict", path="/")
+        response = RedirectResponse(self.home, 303)
+        response.set_cookie(self.cookie_name, self._cookie, httponly=True, samesite="strict", path=self.home)
         return response
 
     def known(self, headers: Headers) -> bool:
@@ -71,6 +77,8 @@ class Guard:
                     headers[name] = value
             await send(message)
 
+        if scope["path"] != LOGIN:
+            scope = {**scope, "root_path": self._session.home.removesuffix("/")}
         await (refusal or self._app)(scope, receive, guarded)
 
     def _refusal(self, method: str, path: str, headers: Headers) -> Response | None:
@@ -80,7 +88,7 @@ class Guard:
             return PlainTextResponse("This is not the address of this server.\n", 421)
         if method not in ("GET", "POST"):
             return PlainTextResponse("Method not allowed.\n", 405)
-        if path == "/login":
+        if path == LOGIN:
             return None  # the token in it is what is asked for
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return PlainTextResponse("Another site sent this request.\n", 403)
@@ -89,6 +97,6 @@ class Guard:
                 return PlainTextResponse("Another site sent this request.\n", 403)
             if headers.get("content-type", "") != "application/json":
                 return PlainTextResponse("application/json is expected.\n", 415)
-        if not self._session.known(headers):
+        if not path.startswith(self._session.home) or not self._session.known(headers):
             return PlainTextResponse("Not logged in: open the link that `openshell web` printed.\n", 403)
         return None

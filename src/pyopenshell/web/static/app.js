@@ -53,7 +53,7 @@ function draw() {
 }
 function clear(words) { card = null; $("card").replaceChildren(el("p", "dim", words)); $("actions").replaceChildren(); }
 function choose(id, jump) { chosen = id; notice = ""; for (const b of document.querySelectorAll(".row")) b.setAttribute("aria-current", String(b.dataset.id === id)); clear("The proof is being fetched ..."); load(); follow(); if (jump) { $("card").focus(); $("card").scrollIntoView({block: "start"}); } }
-async function fetchCard(id) { const answer = await fetch("/api/card/" + encodeURIComponent(id)); return answer.ok ? answer.json() : null; }
+async function fetchCard(id) { const answer = await fetch("api/card/" + encodeURIComponent(id)); return answer.ok ? answer.json() : null; }
 async function load() {
   const id = chosen, found = await fetchCard(id);
   if (!found || id !== chosen) return;
@@ -131,7 +131,7 @@ async function decide(action, reason, limit) {
   if (reason) body.reason = reason;
   if (limit) body.limit = limit;
   busy = true;
-  try { const answer = await post("/api/decide", body); say(answer.error || done[action] + (limit ? " for " + limit : "")); await load(); } finally { busy = false; }
+  try { const answer = await post("api/decide", body); say(answer.error || done[action] + (limit ? " for " + limit : "")); await load(); } finally { busy = false; }
 }
 function askReason() { if (!ready()) return; const asked = card; $("why").value = ""; $("reason").returnValue = ""; $("reason").showModal(); $("reason").onclose = () => { if ($("reason").returnValue === "send" && card && seenSame(card, asked)) decide("reject", $("why").value); }; }
 function askLimit() {
@@ -154,7 +154,7 @@ async function several() {
   $("bulk").returnValue = ""; $("bulk").showModal(); $("bulk-list").scrollTop = 0; $("bulk-list").focus();
   const watch = new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) { watch.disconnect(); setTimeout(() => { send.disabled = false; }, SETTLE); } });
   watch.observe(end);
-  $("bulk").onclose = async () => { if ($("bulk").returnValue !== "send") return; const answer = await post("/api/approve-all", {seen: found.map(seen)}); say(answer.error || "approved " + answer.approved + ", skipped " + answer.skipped); };
+  $("bulk").onclose = async () => { if ($("bulk").returnValue !== "send") return; const answer = await post("api/approve-all", {seen: found.map(seen)}); say(answer.error || "approved " + answer.approved + ", skipped " + answer.skipped); };
 }
 $("several").addEventListener("click", several);
 $("sandbox").addEventListener("change", draw);
@@ -175,7 +175,7 @@ function follow() {
   if (tail) tail.close();
   tail = null; tailed = wanted; $("lines").replaceChildren();
   if (!wanted) return;
-  tail = new EventSource("/api/log/" + encodeURIComponent(wanted));
+  tail = new EventSource("api/log/" + encodeURIComponent(wanted));
   tail.onopen = () => $("lines").replaceChildren();
   tail.onmessage = (event) => {
     const line = JSON.parse(event.data), lines = $("lines"), low = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 8;
@@ -185,6 +185,6 @@ function follow() {
   };
 }
 $("log").addEventListener("toggle", follow);
-const events = new EventSource("/api/events");
+const events = new EventSource("api/events");
 events.onmessage = (event) => { state = JSON.parse(event.data); draw(); };
 events.onerror = () => { $("state").textContent = "not connected to openshell web; trying again"; };
