@@ -180,6 +180,15 @@ def test_observed_denials_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_one_request_refused_for_two_reasons_is_two_denials() -> None:
+    """The gateway counts them apart; a newer reason must not hide an older one."""
+    picture = Picture()
+    for reason in ("not allowed", "credential in a header"):
+        one = dataclasses.replace(mapping.observed(samples.observed()), reason=reason)
+        picture.take(InboxEvent("box", "default", "id", observed=one))
+    assert [one.denial.reason for one in picture.sightings.values()] == ["not allowed", "credential in a header"]
+
+
 class Scripted:
     """A gateway whose streams are given; after the last one it is out of reach."""
 

@@ -59,7 +59,7 @@ class Picture:
             self._take_chunk(event, event.chunk)
         elif event.observed is not None:
             one = event.observed
-            key = (event.sandbox_id, one.host, one.port, one.binary, one.method, one.path)
+            key = (event.sandbox_id, one.host, one.port, one.binary, one.method, one.path, one.reason)
             self.sightings.pop(key, None)
             self.sightings[key] = Sighting(event.sandbox_id, event.sandbox, one)
             while len(self.sightings) > OBSERVED_KEPT:
