@@ -291,3 +291,23 @@ def test_verbose_names_the_status_code(cli: Cli, house: FakeGateway) -> None:
     house.answers["GetSandbox"] = refuse
     assert cli.run("sandbox", "get", "x").stderr == "Error:   × sandbox not found\n"
     assert cli.run("sandbox", "get", "x", "-v").stderr == "Error:   × NOT_FOUND: sandbox not found\n"
+
+
+@pytest.mark.parametrize("field", ["name", "workspace"])
+def test_a_gateway_cannot_write_lines_of_its_own_into_the_ssh_configuration(
+    gateway: FakeGateway, cli: Cli, field: str
+) -> None:
+    hostile = samples.sandbox()
+    setattr(hostile.metadata, field, "box\n    ProxyCommand touch /tmp/owned\nHost *")
+    gateway.answers["GetSandbox"] = lambda request: api.SandboxResponse(sandbox=hostile)
+    result = cli.run("sandbox", "ssh-config", "box")
+    assert result.exit_code == 1
+    assert "ProxyCommand" not in result.stdout
+
+
+def test_ssh_expands_nothing_in_the_path_of_the_program(
+    gateway: FakeGateway, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.answers["GetSandbox"] = lambda request: api.SandboxResponse(sandbox=samples.sandbox())
+    monkeypatch.setattr("sys.argv", ["/opt/100%here/openshell"])
+    assert "ProxyCommand /opt/100%%here/openshell ssh-proxy" in cli.ok("sandbox", "ssh-config", "box")

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import re
 import shlex
 import socket
 import sys
@@ -37,6 +38,7 @@ SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-serve
 _PIECE = 65536
 _QUEUED = 16
 """Pieces from the client that wait for the command; beyond it the client waits."""
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
 _SHELL = "/bin/bash"
 _SFTP = (
     " || ".join(f"{{ [ -x {path} ] && exec {path}; }}" for path in SFTP_SERVERS)
@@ -64,12 +66,15 @@ Host openshell-{name}.{workspace}
 async def ssh_config(app: App, name: str) -> None:
     async with app.connect() as gateway:
         sandbox = await gateway.get(app.sandbox(name, gateway.registration.name))
+        for given in (sandbox.name, sandbox.workspace):
+            if not _PLAIN(given):  # it goes into a file whose lines are commands
+                raise CliError(f"the gateway gave a name that cannot stand in an ssh configuration: {visible(given)}")
         say(
             CONFIG.format(
                 name=sandbox.name,
                 workspace=sandbox.workspace,
                 user=USER,
-                program=shlex.quote(_program()),
+                program=shlex.quote(_program()).replace("%", "%%"),  # ssh expands %h and the like
                 gateway=shlex.quote(gateway.registration.name),
             ).rstrip("\n")
         )
