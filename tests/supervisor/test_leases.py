@@ -163,6 +163,20 @@ async def test_limits_of_another_version_leave_everything_as_it_is() -> None:
     assert house.current.version == 1
 
 
+async def test_what_is_over_does_not_come_back_with_a_snapshot_that_still_has_it() -> None:
+    """A gateway that was away sends what it has stored before it ends what is over: at no moment may that be enforced."""
+    house = House()
+    granted = snapshot(policy(READ, PUT), version=2)
+    await house.configuration.apply(granted, limits(60))
+    await house.later(60)
+    generation = house.current.generation
+    for _ in range(2):
+        assert (await house.configuration.apply(granted, limits(30))).loaded
+        assert not house.writes()
+    assert house.current.generation == generation, "nothing was swapped, not even for a moment"
+    assert house.reads()
+
+
 async def test_two_limits_end_one_after_the_other() -> None:
     house = House()
     both = limits(60)

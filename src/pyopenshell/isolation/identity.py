@@ -118,8 +118,22 @@ class ConnectionIdentity:
         self._hashes: dict[Key, str] = {}
         self._pending: dict[Key, asyncio.Future[str]] = {}
         self._trusted: dict[str, str] = {}
+        self._trusted_size = 0
         self._executor = ThreadPoolExecutor(1, "image-hash")
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _trust(self, path: str, digest: str) -> str:
+        """What stands for `path` since it was first seen. Raises IdentityError where no more can be remembered.
+
+        A sandbox can give one program any number of names (by renaming a directory); each costs memory here.
+        """
+        known = self._trusted.get(path)
+        if known is None:
+            self._trusted_size += len(path)
+            if self._trusted_size > TRUSTED_LIMIT:
+                raise IdentityError("binary_unreadable", f"too many different programs were seen to remember {path}")
+            self._trusted[path] = known = digest
+        return known
 
     def start(self) -> None:
         """Begin to take records on the running loop."""
@@ -174,7 +188,7 @@ class ConnectionIdentity:
                 doubtful.append(link.path)
                 continue
             found = self._hashes.get(link.key) or await self._hash(link.path, link.key)
-            trusted = self._trusted.get(link.path) if link.deleted else self._trusted.setdefault(link.path, found)
+            trusted = self._trusted.get(link.path) if link.deleted else self._trust(link.path, found)
             if trusted is None and index:
                 doubtful.append(link.path)
                 continue

@@ -194,10 +194,14 @@ class Configuration:
         try:
             policy = policy_of(snapshot)
             limits = self._schedules().read(message) if message.fallbacks else []
+            policy_hash = snapshot.policy_hash
+            if limits and (over := self._schedules().passed(limits)) is not None:
+                # The gateway has not ended it yet (it was away, say): it must not come back for as long as that takes.
+                policy, policy_hash = over.policy, over.policy_hash
             if policy == current.engine.policy and not self._closed_by_failure:
                 self._set_limits(limits)
-                same = (current.version, current.policy_hash) == (snapshot.version, snapshot.policy_hash)
-                current.version, current.policy_hash = snapshot.version, snapshot.policy_hash
+                same = (current.version, current.policy_hash) == (snapshot.version, policy_hash)
+                current.version, current.policy_hash = snapshot.version, policy_hash
                 if not same:
                     self._loaded(False)
                 return dataclasses.replace(report, outcome=Outcome.DUPLICATE if same else Outcome.APPLIED)
@@ -209,12 +213,12 @@ class Configuration:
         self._closed_by_failure = False
         # The limits first: from the swap on, each of them counts.
         self._set_limits(limits)
-        current.swap(engine, version=snapshot.version, policy_hash=snapshot.policy_hash)
+        current.swap(engine, version=snapshot.version, policy_hash=policy_hash)
         self._audit.emit(
             ConfigEvent(
                 "LOADED",
                 "Policy reloaded successfully" + (" (global)" if _is_global(snapshot) else ""),
-                fields=(("policy_hash", snapshot.policy_hash), ("version", str(snapshot.version))),
+                fields=(("policy_hash", policy_hash), ("version", str(snapshot.version))),
             )
         )
         self._loaded(True)

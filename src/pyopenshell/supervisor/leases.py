@@ -51,10 +51,19 @@ class Schedule:
         return found
 
     def replace(self, fallbacks: Sequence[Fallback]) -> None:
-        """These are the limits of what is enforced from now on, in the order in which they end."""
-        self._fallbacks = list(fallbacks)
+        """These are the limits of what is enforced from now on, in the order in which they end.
+
+        Those that have passed already are remembered, so that hearing of them again does not revive them.
+        """
+        now = self._now()
+        self._fallbacks = [one for one in fallbacks if one.deadline > now]
         self._deadlines = {one.lease_id: one.deadline for one in fallbacks}
         self._alarm.set(self._fallbacks[0].deadline if self._fallbacks else None)
+
+    def passed(self, fallbacks: Sequence[Fallback]) -> Fallback | None:
+        """The last of these that is over already: what must be enforced instead of the policy they belong to."""
+        now = self._now()
+        return next((one for one in reversed(fallbacks) if one.deadline <= now), None)
 
     def due(self) -> list[Fallback]:
         """The limits that have passed, in order; they are not told again."""
