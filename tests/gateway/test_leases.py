@@ -9,9 +9,11 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import sqlalchemy as sa
 from hypothesis import strategies as st
 
 from pyopenshell.gateway import leases as module
+from pyopenshell.gateway.chunks import Chunk
 from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.inverse import Step, revert
 from pyopenshell.gateway.leases import Approval, Leases, fallbacks
@@ -356,6 +358,50 @@ async def test_a_failing_database_is_tried_again_and_nothing_is_lost(
             assert await watch.rings() == watch.boot.now + module.RETRY_SECONDS
         assert await watch.rings() is None
         assert (await core.chunk(sandbox_id, chunk_id)).status == "rejected"
+
+
+async def test_one_that_cannot_be_ended_does_not_keep_the_others_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path / "a.db") as core, watched(core) as watch:
+        sandbox_id = await core.sandbox()
+        bad, good = await core.propose(sandbox_id, rest("b.test", "PUT /x"), rest("c.test", "PUT /x"))
+        for chunk_id in (bad, good):
+            await approve_for(core, sandbox_id, chunk_id, MINUTE)
+            await watch.looked()
+        watch.forward(MINUTE)
+        real = watch.leases._end
+
+        def end(tx: sa.Connection, seen: Chunk) -> None:
+            if seen.id == bad:
+                raise ValueError("a row nobody expected")
+            real(tx, seen)
+
+        monkeypatch.setattr(watch.leases, "_end", end)
+        assert await watch.rings() == watch.boot.now + module.RETRY_SECONDS
+        assert [(await core.chunk(sandbox_id, one)).status for one in (bad, good)] == ["approved", "rejected"]
+
+
+async def test_automatic_approvals_are_judged_without_what_has_ended(tmp_path: Path) -> None:
+    """Attack G-4: a grant that is over must not count as reviewed, or it could come back in small steps."""
+    async with opened(tmp_path / "a.db") as core, watched(core) as watch:
+        base = policy(rest("a.test", "GET /**"))
+        sandbox_id = await core.sandbox(policy=base)
+        (chunk_id,) = await core.propose(sandbox_id, rest("b.test", "PUT /x"))
+        await approve_for(core, sandbox_id, chunk_id, MINUTE)
+        await watch.looked()
+        watch.forward(MINUTE)
+        await watch.rings()
+        reviewed = await core.store.run(lambda tx: core.revisions.reviewed(tx, sandbox_id))
+        assert policy_hash(reviewed) == policy_hash(base)
+        machine = policy(rest("a.test", "GET /**"), rest("m.test", "GET /m"))
+        append = core.revisions.append
+        await core.store.run(lambda tx: append(tx, sandbox_id, machine, origin="auto", author="gateway:auto"))
+        reviewed = await core.store.run(lambda tx: core.revisions.reviewed(tx, sandbox_id))
+        assert policy_hash(reviewed) == policy_hash(base), "later automatic approvals are not reviewed either"
+        await core.store.run(lambda tx: append(tx, sandbox_id, base, origin="lease", author="gateway:lease"))
+        reviewed = await core.store.run(lambda tx: core.revisions.reviewed(tx, sandbox_id))
+        assert not reviewed.rules, "a machine's approvals lie between: nothing counts as reviewed"
 
 
 async def test_an_expired_observation_may_be_proposed_again(tmp_path: Path) -> None:

@@ -251,3 +251,15 @@ async def test_connecting_elsewhere_works_as_ever(box: Box) -> None:
         "[x.start() for x in ts]\n[x.join() for x in ts]\nprint('ok')"
     )
     assert ran.out == "ok\n", ran
+
+
+def test_names_of_programs_cannot_grow_the_supervisor_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One program under any number of names, by renaming its directory: each would be remembered for ever."""
+    made: ConnectionIdentity = object.__new__(ConnectionIdentity)
+    made._trusted, made._trusted_size = {}, 0
+    monkeypatch.setattr("pyopenshell.isolation.identity.TRUSTED_LIMIT", 10)
+    assert made._trust("/a/12", "digest") == "digest"
+    assert made._trust("/b/12", "digest") == "digest"
+    with pytest.raises(IdentityError, match="too many different programs"):
+        made._trust("/c/12", "digest")
+    assert made._trust("/a/12", "other") == "digest", "what is known stays known"

@@ -164,7 +164,7 @@ async def test_limits_of_another_version_leave_everything_as_it_is() -> None:
 
 
 async def test_what_is_over_does_not_come_back_with_a_snapshot_that_still_has_it() -> None:
-    """A gateway that was away sends what it has stored before it ends what is over: at no moment may that be enforced."""
+    """A gateway that was away sends what it has stored before it ends what is over: not for a moment is it enforced."""
     house = House()
     granted = snapshot(policy(READ, PUT), version=2)
     await house.configuration.apply(granted, limits(60))

@@ -181,18 +181,23 @@ class Leases:
         """Returns when to look again."""
         try:
             limited = await self._store.run(lambda tx: chunks.leased(tx))
-            known = {lease_id(chunk) for chunk in limited}
-            for gone in self._deadlines.keys() - known:
-                self._deadlines.pop(gone, None)
-            for chunk in limited:
-                if self.remaining(chunk) <= 0:
+        except GatewayError as error:
+            _log.error("limited approvals cannot be read now: %s", error)
+            return self._now() + RETRY_SECONDS
+        known = {lease_id(chunk) for chunk in limited}
+        for gone in self._deadlines.keys() - known:
+            self._deadlines.pop(gone, None)
+        again = False
+        for chunk in limited:
+            if self.remaining(chunk) <= 0:
+                try:
                     await self._store.run(lambda tx, chunk=chunk: self._end(tx, chunk))  # type: ignore[misc]
                     await after(chunk.sandbox_id)
-        except GatewayError as error:
-            _log.error("limited approvals cannot be ended now: %s", error)
-            return self._now() + RETRY_SECONDS
-        left = [self.remaining(chunk) for chunk in limited]
-        later = [seconds for seconds in left if seconds > 0]
+                except Exception as error:  # noqa: BLE001 - one that cannot be ended must not keep the others alive
+                    _log.error("limited approval %s cannot be ended now: %s", chunk.id, error)
+                    again = True
+        later = [seconds for chunk in limited if (seconds := self.remaining(chunk)) > 0]
+        later += [RETRY_SECONDS] if again else []
         return self._now() + min(later) if later else None
 
     def _end(self, tx: sa.Connection, seen: Chunk) -> None:

@@ -194,15 +194,27 @@ class Revisions:
         return _revision(row) if row is not None else None
 
     def reviewed(self, tx: sa.Connection, sandbox_id: str) -> Policy:
-        """The newest base policy a person had a hand in: what automatic approvals are judged against, in total."""
+        """The newest base policy a person had a hand in: what automatic approvals are judged against, in total.
+
+        An approval that ended by itself is no longer part of it. Where a machine's approvals lie between, its policy
+        cannot be told apart from theirs, and everything is judged anew.
+        """
         self.latest(tx, sandbox_id)
-        row = tx.execute(
-            sa.select(policies)
-            .where(policies.c.scope == sandbox_id, policies.c.origin.not_in(("auto", "lease")))
+        rows = tx.execute(
+            sa.select(policies.c.version, policies.c.origin)
+            .where(policies.c.scope == sandbox_id)
             .order_by(policies.c.version.desc())
-            .limit(1)
-        ).first()
-        return _revision(row).policy if row is not None else RESTRICTIVE_DEFAULT
+        )
+        ended = 0
+        for version, origin in rows:
+            if origin == "lease":
+                ended = ended or version
+            elif origin != "auto":
+                found = self.get(tx, sandbox_id, ended or version)
+                return found.policy if found is not None else RESTRICTIVE_DEFAULT
+            elif ended:
+                break
+        return RESTRICTIVE_DEFAULT
 
     def append(
         self,

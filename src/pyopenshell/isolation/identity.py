@@ -61,6 +61,8 @@ _CHAINS = 8192
 """Twice what the watcher speaks of, so that none is forgotten that it still uses."""
 _IMAGES = 65536
 """Distinct image files over the life of a sandbox; one more is not hashed, and so denied."""
+TRUSTED_LIMIT = 4 << 20
+"""Characters of all program paths that one sandbox's supervisor remembers."""
 _MAX_IMAGE_BYTES = 1 << 30
 _QUEUED = 4096
 """More records than the stream can hold, so what is not among so many was never sent."""
