@@ -27,7 +27,6 @@ def test_demo_holds_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
     assert done.returncode == 0, done.stderr + done.stdout
     outcome = json.loads(done.stdout)
     assert outcome["ok"], outcome["problems"]
-    assert outcome["seconds"] < 10
     assert [one["decision"] for one in outcome["decisions"]] == ["reject", "approve"]
     assert "403 policy_denied" in done.stderr
     assert list(tmp_path.iterdir()) == []

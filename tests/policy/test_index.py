@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +13,7 @@ from pyopenshell.policy.decision import Connection
 from pyopenshell.policy.engine import Engine, compile
 from pyopenshell.policy.model import Policy, Rule
 from pyopenshell.proof.delta import delta_of
+from tests.cost import cost
 from tests.policy.generate import Style, large, small
 from tests.policy.reference import Point
 from tests.policy.shapes import shapes
@@ -136,19 +136,12 @@ def one_changed(policy: Policy) -> Policy:
 
 
 def test_budgets() -> None:
-    """100,000 rules in 3 s, one changed of 10,000 in 5 ms (issue 3); twice that here, where others use the machine."""
+    """100,000 rules in 3 s, one changed of 10,000 in 5 ms (issue 3), as multiples of a fixed loop; twice that here."""
     big = large(100_000)
-    start = time.process_time()
-    compile(big)
-    assert time.process_time() - start < 6
+    assert cost(lambda: compile(big))[1] < 1500
 
     policy = large(50_000, per_endpoint=5)
     assert len(policy.rules) == 10_000
     engine = compile(policy)
     after = one_changed(policy)
-    best = 1.0
-    for _ in range(5):
-        start = time.process_time()
-        compile(after, reuse=engine)
-        best = min(best, time.process_time() - start)
-    assert best < 0.010
+    assert min(cost(lambda: compile(after, reuse=engine))[1] for _ in range(5)) < 2.5
