@@ -12,7 +12,7 @@ import pytest
 # No test asserts on absolute time, property tests included: machines are noisy.
 # An ordinary user runs some tests in a tree that is not theirs: then examples are not kept.
 _KEPT = {} if os.access(".", os.W_OK) else {"database": None}
-hypothesis.settings.register_profile("openshell", deadline=None, **_KEPT)  # type: ignore[arg-type]
+hypothesis.settings.register_profile("openshell", deadline=None, **_KEPT)
 hypothesis.settings.load_profile("openshell")
 
 MUST_RUN = os.environ.get("CI") == "true" and os.geteuid() == 0 and platform.machine() == "x86_64"
