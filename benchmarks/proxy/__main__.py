@@ -47,7 +47,7 @@ def _alternate(rounds: int, tests: list[str], targets: list[str], at: World) -> 
             for test in tests:
                 able = [target for target in running if TESTS[test].kind in target.arguments]
                 slices += [
-                    {"test": test, "target": target.name, **run(target, TESTS[test])}
+                    {"test": test, "target": target.name, **run(target, TESTS[test], at)}
                     for target in random.sample(able, len(able))
                 ]
             print(f"round {number + 1} of {rounds}", flush=True)

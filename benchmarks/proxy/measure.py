@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.proxy import programs
-from benchmarks.proxy.targets import GIB, ROOT, TARGETS, Target, World, cpu_seconds, pin, rss_mib
+from benchmarks.proxy.targets import GIB, ROOT, TARGETS, Target, World, cpu_seconds, moved, pin, rss_mib
 
 RATE = ["--secs", "1.0", "--warm", "0.2"]
 SMALL = ["--path", "/v1/messages", "--vary", *RATE]
@@ -22,16 +23,23 @@ IDLE = 1000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Test:
-    """`kind` is the traffic of `Target.arguments`; `shows` the values of the generator that count."""
+    """`kind` is the traffic of `Target.arguments`; `shows` the values of the generator that count.
+
+    `apart`: the origin runs on the other CPU than the generator, as the peer of a real connection does.
+    """
 
     title: str
     kind: str
     options: list[str]
     shows: tuple[str, ...] = ("rps", "p50", "p99")
+    apart: bool = False
 
 
 TESTS = {
     "ka1": Test("inspected HTTPS, keep-alive, 1 connection", "https", [*SMALL, "--conns", "1"]),
+    "ka1apart": Test(
+        "the same with the origin across CPUs from the client", "https", [*SMALL, "--conns", "1"], apart=True
+    ),
     "ka16": Test("inspected HTTPS, keep-alive, 16 connections", "https", [*SMALL, "--conns", "16"]),
     "ka64": Test("inspected HTTPS, keep-alive, 64 connections", "https", [*SMALL, "--conns", "64"]),
     "new": Test("new inspected connections, 16 at a time", "https", [*SMALL, "--conns", "16", "--new"]),
@@ -50,8 +58,13 @@ MEMORY = {
 }
 
 
-def run(target: Target, test: Test) -> dict[str, Any]:
+def run(target: Target, test: Test, world: World) -> dict[str, Any]:
     """One slice. Raises SystemExit when it went wrong: a number from a broken run is worse than none."""
+    with moved(world.origin_pid, 0) if test.apart else contextlib.nullcontext():
+        return _slice(target, test)
+
+
+def _slice(target: Target, test: Test) -> dict[str, Any]:
     arguments = [str(programs.GENERATOR), *test.options, *target.arguments[test.kind]]
     before = cpu_seconds(target.pid) if target.pid else 0.0
     done = subprocess.run(
@@ -70,7 +83,7 @@ def memory(name: str, world: World) -> dict[str, float]:
     """RSS in MiB of fresh processes: after one request, then with connections that do nothing."""
     found = {}
     with TARGETS[name](world) as target:
-        run(target, Test("", "https", ["--path", "/v1/messages", "--conns", "1", "--reqs", "1"]))
+        _slice(target, Test("", "https", ["--path", "/v1/messages", "--conns", "1", "--reqs", "1"]))
         found["idle"] = rss_mib(target.pid)
         if "tunnel" in target.arguments:
             found["tunnels"] = _held(target, "tunnel")

@@ -55,6 +55,7 @@ class World:
     origin: int = 0
     plain: int = 0
     sse: int = 0
+    origin_pid: int = 0
 
     def configuration(self, name: str, **more: object) -> Path:
         """The file `conf/NAME` filled in."""
@@ -169,7 +170,9 @@ def world(place: Path) -> Iterator[World]:
     found.origin, found.plain = free_ports(2)
     with contextlib.ExitStack() as stack:
         command = [programs.binary("nginx"), "-p", str(place), "-c", str(found.configuration("origin.conf"))]
-        listening(stack.enter_context(process(command, 1, place)), found.plain, place)
+        origin = stack.enter_context(process(command, 1, place))
+        listening(origin, found.plain, place)
+        found.origin_pid = origin.pid
         events = [sys.executable, "-m", "benchmarks.proxy.sse", str(leaf)]
         found.sse = port_of(stack.enter_context(process(events, 1, place)))
         yield found
@@ -313,6 +316,19 @@ def children(pid: int) -> list[int]:
         found.append(one)
         waiting += by_parent.get(one, [])
     return found
+
+
+@contextlib.contextmanager
+def moved(pid: int, cpu: int) -> Iterator[None]:
+    """A process and all its descendants on another CPU until the block ends."""
+    cpus = sorted(os.sched_getaffinity(0))
+    for one in children(pid):
+        os.sched_setaffinity(one, {cpus[min(cpu, len(cpus) - 1)]})
+    try:
+        yield
+    finally:
+        for one in children(pid):
+            os.sched_setaffinity(one, {cpus[min(1, len(cpus) - 1)]})
 
 
 def cpu_seconds(pid: int) -> float:

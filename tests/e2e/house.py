@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -177,3 +178,12 @@ def house(*, extra_config: str = "") -> Iterator[House]:
 def within(seconds: float) -> contextlib.AbstractAsyncContextManager[Any]:
     """A deadline for an awaited event; the event decides, the deadline only ends a broken test."""
     return asyncio.timeout(seconds)
+
+
+def background(name: str, command: str) -> str:
+    """A script that leaves `command` running under the process name `name`, and ends once it does run."""
+    quoted = shlex.quote(command)
+    return (
+        f"(exec -a {name} bash -c {quoted}) </dev/null >/dev/null 2>&1 & "
+        f"until grep -qz -e '^{name}$' /proc/$!/cmdline; do :; done; disown"
+    )

@@ -131,7 +131,7 @@ async def speak(gateway: Gateway, attacks: dict[str, Attack]) -> dict[str, bytes
 
 
 async def logged(gateway: Gateway, text: str) -> bool:
-    script = f"timeout 10 grep -m1 -F -e '{text}' <(exec tail -n +1 -F /var/log/openshell.*.log 2>/dev/null)"
+    script = f"timeout 60 grep -m1 -F -e '{text}' <(exec tail -n +1 -F /var/log/openshell.*.log 2>/dev/null)"
     return (await sh(gateway, "doors", script)).code == 0
 
 

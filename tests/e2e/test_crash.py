@@ -15,7 +15,7 @@ import pytest
 
 from pyopenshell.client import Gateway
 from tests.e2e.agent import put, put_rule, submit
-from tests.e2e.house import HOST, House, connect_to, house, sh, within
+from tests.e2e.house import HOST, House, background, connect_to, house, sh, within
 from tests.e2e.test_doors import BARE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("crash")]
@@ -74,7 +74,7 @@ async def test_supervisor_killed_ends_its_sandbox_and_only_that(home: House, gat
     before = supervisors(home.root)
     home.create("victim")
     (victim,) = supervisors(home.root) - before
-    await sh(gateway, "victim", "(exec -a outlive-me sleep 1000) >/dev/null 2>&1 & disown")
+    await sh(gateway, "victim", background("outlive-me", "sleep 1000; true"))
     inside = by_name("outlive-me")
     assert inside
     os.kill(victim, signal.SIGKILL)
@@ -164,7 +164,7 @@ async def test_host_killed_takes_everything_with_it() -> None:
     with house() as home:
         home.create("gone")
         async with home.client() as gateway:
-            await sh(gateway, "gone", "(exec -a outlive-host sleep 1000) >/dev/null 2>&1 & disown")
+            await sh(gateway, "gone", background("outlive-host", "sleep 1000; true"))
             inside = by_name("outlive-host")
             assert inside
             hosts = by_name(f"pyopenshell.drivers.local.host\0--state\0{home.root}")

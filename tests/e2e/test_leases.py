@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import signal
 
 import pytest
 
 from pyopenshell.client import Gateway
 from tests.e2e.agent import put, put_rule, submit
-from tests.e2e.house import HOST, READ_ONLY, House, house, sh, shell_lines, within
+from tests.e2e.house import HOST, READ_ONLY, House, background, house, sh, shell_lines, within
 from tests.e2e.test_crash import by_name, ended
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("leases")]
@@ -83,9 +82,7 @@ async def test_it_ends_without_a_gateway() -> None:
         )
         async with home.client() as gateway:
             chunk = await proposed(gateway, "alone", "/timed")
-            await sh(
-                gateway, "alone", f"(exec -a until-it-ends bash -c {shlex.quote(script)}) >/dev/null 2>&1 & disown"
-            )
+            await sh(gateway, "alone", background("until-it-ends", script))
         trying = by_name("until-it-ends")
         assert trying
         home.cli("rule", "approve", "alone", chunk, "--for", "3s")

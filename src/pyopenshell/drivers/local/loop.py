@@ -115,7 +115,7 @@ class Link:
             self._queue(message, fds)
             self._loop.want_write(self._sock.fileno(), True)
         except OSError:
-            self._loop.after(0, self._end)
+            self._loop.after(0, self._broken)
 
     def close(self) -> None:
         """Our side lets go; `closed` is not called."""
@@ -139,6 +139,12 @@ class Link:
                 return
             self._received(message, fds)
 
+    def _broken(self) -> None:
+        """The peer takes nothing any more; what it said before that is still worth hearing."""
+        self.drain()
+        if self.open:
+            self._end()
+
     def _queue(self, message: Message, fds: Sequence[int]) -> None:
         if len(self._waiting) >= self.MAX_WAITING:
             self._loop.after(0, self._end)  # a peer that does not read is a dead peer
@@ -159,7 +165,7 @@ class Link:
             except BlockingIOError:
                 return
             except OSError:
-                self._end()
+                self._broken()
                 return
             self._waiting.popleft()
             channel.close_all(fds)
