@@ -119,8 +119,13 @@ def test_a_program_of_many_names_is_explained(named: tuple[ProgramNames, Path]) 
     busybox = directory / "busybox"
     busybox.write_bytes(Path("/bin/cat").read_bytes())
     busybox.chmod(0o755)
-    process = subprocess.Popen(["wget"], executable=str(busybox), stdin=subprocess.PIPE)
+    process = subprocess.Popen(["wget"], executable=str(busybox), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"up\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"up\n", "only now /proc surely shows its arguments"
         assert "called as wget; a rule for that name" in names.explain(Identity(process.pid, str(busybox)))
 
 
