@@ -50,7 +50,7 @@ class Reviewer:
         self.screen, self.pilot = screen, pilot
 
     async def until(self, holds: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 await self.pilot.pause(0)
                 if holds():
