@@ -109,7 +109,7 @@ async def test_narrow_then_approve_what_it_became(at: Desk) -> None:
         assert found is not None
         assert [match.path for match in found.rule.endpoints[0].rules] == [NOTES + "today.md"]
         other = await at.put_notes(box, "/elsewhere/**")
-        await me.until(lambda: any("/elsewhere/**" in row for row in me.rows()))  # a key finds no row before it is there
+        await me.until(lambda: any("/elsewhere/**" in row for row in me.rows()))
         await me.press("k")
         await me.proof("/elsewhere/**")
         await me.press("n")
