@@ -70,6 +70,9 @@ class Chunk:
     applied_order: int
     lease_ms: int | None
     expires_ms: int | None
+    class_hash: str
+    evidence: str
+    refusals: int
 
     @property
     def proposed(self) -> Rule:
@@ -91,6 +94,7 @@ class Event:
     before_hash: str
     after_hash: str
     policy_version: int
+    via: str
 
     def to_proto(self) -> openshell_pb2.DraftHistoryEntry:
         return openshell_pb2.DraftHistoryEntry(

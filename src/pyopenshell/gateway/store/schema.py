@@ -144,6 +144,11 @@ draft_chunks = sa.Table(
     # An approval that ends by itself: how long it was given, and when it is over. Both or neither.
     sa.Column("lease_ms", sa.BigInteger),
     sa.Column("expires_ms", sa.BigInteger),
+    # What is asked for, and what was known when a person said no: the same again is answered from the record.
+    sa.Column("class_hash", sa.String, nullable=False, server_default=""),
+    sa.Column("evidence", sa.String, nullable=False, server_default=""),
+    sa.Column("refusals", sa.Integer, nullable=False, server_default="0"),  # by people, of this class
+    sa.Index("ix_draft_chunks_sandbox_id_class_hash", "sandbox_id", "class_hash"),
     sa.Index("ix_draft_chunks_sandbox_id_seq", "sandbox_id", "seq"),
     sa.Index("ix_draft_chunks_sandbox_id_status_seq", "sandbox_id", "status", "seq"),
     sa.Index("ix_draft_chunks_status_seq", "status", "seq"),
@@ -179,6 +184,7 @@ chunk_events = sa.Table(
     sa.Column("before_hash", sa.String, nullable=False, server_default=""),
     sa.Column("after_hash", sa.String, nullable=False, server_default=""),
     sa.Column("policy_version", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("via", sa.String, nullable=False, server_default=""),  # from where: method and address
     sa.Index("ix_chunk_events_sandbox_id_seq", "sandbox_id", "seq"),
     sqlite_autoincrement=True,
 )
@@ -231,6 +237,116 @@ log_lines = sa.Table(
     sa.Column("fields", sa.JSON, nullable=False, server_default="{}"),
     sa.Index("ix_log_lines_sandbox_id_seq", "sandbox_id", "seq"),
     sqlite_autoincrement=True,
+)
+
+
+workload_templates = sa.Table(
+    "workload_templates",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("workspace", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("labels", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("annotations", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("spec", sa.LargeBinary, nullable=False),  # openshell.v1.SandboxWorkloadTemplateSpec
+    sa.Column("resource_version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("workspace", "name"),
+    sa.Index("ix_workload_templates_created_ms_name", "created_ms", "name"),
+)
+
+workspace_members = sa.Table(
+    "workspace_members",
+    metadata,
+    sa.Column(
+        "workspace", sa.String, sa.ForeignKey("workspaces.name", ondelete="CASCADE"), primary_key=True, nullable=False
+    ),
+    sa.Column("subject", sa.String, primary_key=True),
+    sa.Column("id", sa.String, nullable=False),
+    sa.Column("role", sa.Integer, nullable=False),  # openshell.v1.WorkspaceRole
+    sa.Column("resource_version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+)
+
+provider_profiles = sa.Table(
+    "provider_profiles",
+    metadata,
+    sa.Column("workspace", sa.String, primary_key=True),  # "" for the whole gateway
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("payload", sa.LargeBinary, nullable=False),  # openshell.v1.ProviderProfile
+    sa.Column("resource_version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+)
+
+providers = sa.Table(
+    "providers",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("workspace", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("type", sa.String, nullable=False),
+    sa.Column("profile_workspace", sa.String, nullable=False, server_default=""),
+    sa.Column("labels", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("annotations", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("config", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("credentials", sa.JSON, nullable=False, server_default="{}"),  # key -> sealed value
+    sa.Column("expirations", sa.JSON, nullable=False, server_default="{}"),  # key -> milliseconds
+    sa.Column("resource_version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("workspace", "name"),
+    sa.Index("ix_providers_created_ms_name", "created_ms", "name"),
+)
+
+sandbox_providers = sa.Table(
+    "sandbox_providers",
+    metadata,
+    sa.Column(
+        "sandbox_id", sa.String, sa.ForeignKey("sandboxes.id", ondelete="CASCADE"), primary_key=True, nullable=False
+    ),
+    sa.Column("provider_id", sa.String, sa.ForeignKey("providers.id"), primary_key=True, nullable=False),
+    sa.Column("receipt_id", sa.String, nullable=False),
+    sa.Column("attached_ms", sa.BigInteger, nullable=False),
+    sa.Index("ix_sandbox_providers_provider_id", "provider_id"),
+)
+
+ssh_sessions = sa.Table(
+    "ssh_sessions",
+    metadata,
+    sa.Column("token_hash", sa.String, primary_key=True),  # the token itself is nowhere
+    _owner(),
+    sa.Column("subject", sa.String, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger),
+    sa.Index("ix_ssh_sessions_sandbox_id", "sandbox_id"),
+    sa.Index("ix_ssh_sessions_expires_ms", "expires_ms"),
+)
+
+request_admissions = sa.Table(
+    "request_admissions",
+    metadata,
+    sa.Column("caller", sa.String, primary_key=True),
+    sa.Column("method", sa.String, primary_key=True),
+    sa.Column("workspace", sa.String, primary_key=True),
+    sa.Column("request_id", sa.String, primary_key=True),
+    sa.Column("digest", sa.String, nullable=False),  # of the request without its id
+    sa.Column("response", sa.LargeBinary),  # NULL: under way, or nobody knows how it ended
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Index("ix_request_admissions_created_ms", "created_ms"),
+    comment="request_id: what was asked before is answered from here (contract/gateway.md 1.0)",
+)
+
+inbox_log = sa.Table(
+    "inbox_log",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("sandbox_id", sa.String, nullable=False),  # may be gone: then this is how a reader hears of it
+    sa.Column("sandbox_name", sa.String, nullable=False),
+    sa.Column("workspace", sa.String, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),  # chunk, observed, gone
+    sa.Column("subject", sa.String, nullable=False),  # chunk id, or the denial's key as JSON
+    sa.UniqueConstraint("sandbox_id", "kind", "subject"),
+    sqlite_autoincrement=True,
+    comment="Order of changes, the newest of each subject only: a reader that was away reads on after its last seq",
 )
 
 
