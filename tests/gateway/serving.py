@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from pyopenshell.drivers.base import DriverError, ExecRequest, GatewayAccess, Workload, WorkloadStatus
+from pyopenshell.drivers.base import Capabilities, DriverError, ExecRequest, GatewayAccess, Workload, WorkloadStatus
 from pyopenshell.gateway.app import Gateway
 from pyopenshell.gateway.configuration import load
 from pyopenshell.wire.gen import datamodel_pb2, openshell_pb2
@@ -186,6 +186,7 @@ class FakeDriver:
 
     name = "fake"
     version = "1"
+    capabilities = Capabilities()
 
     def __init__(self, *, connect: bool = True) -> None:
         self.connect = connect

@@ -2,6 +2,17 @@
 
 The gateway knows sandboxes only through this file. A driver builds the walls, starts the supervisor, starts the main
 process, and reports. It decides nothing about policy and stores nothing that the gateway must survive with.
+
+What whoever writes another driver promises, beside each method's own text:
+
+* The walls are those of docs/isolation.md, or `WorkloadStatus.assurance` and `losses` say which are not; `Workload.require`
+  ends a creation whose walls are worth less, before any instruction of the agent ran.
+* The supervisor (`supervisor.process`) runs outside what the agent can touch, with `Workload.access`, which no command,
+  no file inside and no metadata of an engine ever shows. It is enforcing before the main process starts.
+* Nothing leaves but through that supervisor: one that ends takes its sandbox with it, or closes its network.
+* A workload is known by `sandbox_id` (its files) and `instance_id` (one run of it). Re-creation with a new instance
+  replaces the old one and finds the files as they were left.
+* Reasons of a `DriverError` are stable CamelCase codes, listed in docs/isolation.md.
 """
 
 from __future__ import annotations
@@ -45,6 +56,14 @@ class GatewayAccess:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver can be asked for."""
+
+    images: bool = False
+    """Its sandboxes are made from an image (`Workload.image`, which it needs); else from the host's own programs."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Workload:
     """Everything a driver needs to create one sandbox."""
 
@@ -68,6 +87,10 @@ class Workload:
     """Bytes for everything inside together, None without limit; `cpu` in CPUs, `pids` in tasks, likewise."""
     cpu: float | None = None
     pids: int | None = None
+    driver: str = ""
+    """Name of the driver that is asked for, "" for the gateway's first."""
+    image: str = ""
+    """Reference of the image its programs come from; "" where the driver takes none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,6 +154,9 @@ class Driver(Protocol):
 
     @property
     def version(self) -> str: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     async def start(self) -> Sequence[WorkloadStatus]:
         """Connect to (or start) what the driver needs; returns the workloads that already run."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyopenshell
-from pyopenshell.drivers.base import DriverError, ExecRequest, Process, Workload, WorkloadStatus
+from pyopenshell.drivers.base import Capabilities, DriverError, ExecRequest, Process, Workload, WorkloadStatus
 from pyopenshell.drivers.local.process import LocalProcess
 from pyopenshell.isolation import channel
 from pyopenshell.isolation.channel import Message
@@ -74,6 +74,10 @@ class LocalDriver:
     @property
     def version(self) -> str:
         return pyopenshell.__version__
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
 
     async def start(self) -> Sequence[WorkloadStatus]:
         return await self._connect() if self._connection is None else ()
