@@ -5,8 +5,8 @@ process, and reports. It decides nothing about policy and stores nothing that th
 
 What whoever writes another driver promises, beside each method's own text:
 
-* The walls are those of docs/isolation.md, or `WorkloadStatus.assurance` and `losses` say which are not; `Workload.require`
-  ends a creation whose walls are worth less, before any instruction of the agent ran.
+* The walls are those of docs/isolation.md, or `WorkloadStatus.assurance` and `losses` say which are not;
+  `Workload.require` ends a creation whose walls are worth less, before any instruction of the agent ran.
 * The supervisor (`supervisor.process`) runs outside what the agent can touch, with `Workload.access`, which no command,
   no file inside and no metadata of an engine ever shows. It is enforcing before the main process starts.
 * Nothing leaves but through that supervisor: one that ends takes its sandbox with it, or closes its network.
