@@ -14,7 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from pyopenshell.gateway.admissions import Admissions
+from pyopenshell.gateway.auth import Gate
 from pyopenshell.gateway.certificates import Authority
+from pyopenshell.gateway.clock import system_clock
 from pyopenshell.gateway.errors import DETAILS_KEY, DOMAIN, conflict
 from pyopenshell.gateway.server import BindError, Server
 from pyopenshell.gateway.tokens import Tokens
@@ -304,13 +307,19 @@ async def test_an_unexpected_failure_tells_nothing_of_itself(served: Served, mon
 
 
 async def test_a_port_in_use_is_an_error_with_the_fix(served: Served) -> None:
-    bundle = served.gateway.bundle
+    gateway, bundle = served.gateway, served.gateway.bundle
+
+    def server() -> Server:
+        return Server(
+            Gate(gateway.tokens, lambda _: None), (), Admissions(gateway.store, system_clock), gateway.metrics
+        )
+
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(BindError, match="in use") as caught:
-            Server(None, ()).bind("127.0.0.1", taken.getsockname()[1], bundle)  # type: ignore[arg-type]
+            server().bind("127.0.0.1", taken.getsockname()[1], bundle)
         assert "--port 0" in caught.value.fix
     with pytest.raises(BindError):
-        Server(None, ()).bind("127.0.0.1", served.gateway.port, bundle)  # type: ignore[arg-type]
+        server().bind("127.0.0.1", served.gateway.port, bundle)
 
 
 async def test_operator_status_shows_the_overrides(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ async def status(app: App, output: str) -> None:
         say(f"  Server: {running.endpoint}")
         say(f"  Process: {running.pid}")
         say(f"  Version: {running.version}")
+        if running.health:
+            say(f"  Health: {running.health}/readyz, metrics at {running.health}/metrics")
     if running is None:
         raise click.exceptions.Exit(1)
 

@@ -76,7 +76,7 @@ async def _serve(configuration: Configuration, lock: Lock, ready: int | None) ->
         raise _StartError(error.message) from error
     except (OSError, ValueError) as error:
         raise _StartError(f"cannot start: {error}", f"Look at the files below {configuration.paths.state}") from error
-    running = Running(os.getpid(), configuration.name, gateway.endpoint, VERSION, time.time())
+    running = Running(os.getpid(), configuration.name, gateway.endpoint, VERSION, time.time(), gateway.probes)
     lock.publish(running)
     if ready is not None:
         daemon.report_ready(ready, running)

@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Final
 
 from pyopenshell.drivers.base import Driver, GatewayAccess
-from pyopenshell.gateway import certificates
+from pyopenshell.gateway import certificates, gauges
+from pyopenshell.gateway.admissions import Admissions
 from pyopenshell.gateway.auth import Gate
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.clock import Clock, system_clock
 from pyopenshell.gateway.configuration import Configuration
+from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.files import private_directory, write_private
 from pyopenshell.gateway.inbox import Inbox
 from pyopenshell.gateway.logs import Logs
+from pyopenshell.gateway.metrics import Metrics
+from pyopenshell.gateway.probes import Probes
 from pyopenshell.gateway.registration import endpoint_of, register
 from pyopenshell.gateway.revisions import Revisions
 from pyopenshell.gateway.rpc.drafts import DraftService
 from pyopenshell.gateway.rpc.exec import ExecService
-from pyopenshell.gateway.rpc.health import Health
+from pyopenshell.gateway.rpc.health import VERSION, Health
 from pyopenshell.gateway.rpc.logs import LogService
 from pyopenshell.gateway.rpc.policy import PolicyService
 from pyopenshell.gateway.rpc.proposals import ProposalService
@@ -60,7 +64,8 @@ class Gateway:
 
     def __init__(self, configuration: Configuration, driver: Driver, clock: Clock = system_clock) -> None:
         self.configuration, self.driver = configuration, driver
-        self.port = 0
+        self.port = self.probes_port = 0
+        self.metrics = Metrics(VERSION)
         self.bus = Bus()
         self.store = Store(configuration.database)
         self.settings = Settings(self.store, self.bus)
@@ -87,7 +92,12 @@ class Gateway:
             clock,
         )
         self._tasks = Tasks()
-        self._server = Server(Gate(self.tokens, self.sandboxes.epoch_of), self._servicers())
+        self._admissions = Admissions(self.store, clock)
+        gate = Gate(self.tokens, self.sandboxes.epoch_of)
+        self._server = Server(gate, self._servicers(), self._admissions, self.metrics)
+        self._gauges = gauges.Gauges(self.store, self.metrics, lambda: len(self.sessions))
+        self._probes = Probes(self.metrics, self._trouble, self._gauges.read)
+        self._stopping = False
 
     def __repr__(self) -> str:
         return f"<Gateway {self.endpoint if self.port else 'not started'}, {len(self.sessions)} supervisors>"
@@ -95,6 +105,12 @@ class Gateway:
     @property
     def endpoint(self) -> str:
         return endpoint_of(self.configuration.advertised_host, self.port)
+
+    @property
+    def probes(self) -> str:
+        """Base URL of /healthz, /readyz and /metrics; "" when they are switched off."""
+        host = self.configuration.probes_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.probes_port}" if self.probes_port else ""
 
     async def start(self) -> None:
         """Open the store, listen, take up the sandboxes, register. Raises BindError, GatewayError, OSError.
@@ -106,6 +122,7 @@ class Gateway:
         self.port = self._bind()
         await self.sandboxes.load()
         await self._server.start()
+        await self._listen_for_probes()
         self._tasks.spawn(self.inbox.leases.run(self.inbox.refresh), "leases")
         await self.sandboxes.take_up()
         register(
@@ -119,12 +136,15 @@ class Gateway:
 
     async def stop(self) -> None:
         """End calls and let go of everything. Sandboxes go on; supervisors reconnect to the next gateway."""
+        self._stopping = True
         self.sandboxes.let_go()
         self.sessions.close_all()
         await self._server.stop(_STOP_GRACE)
+        await self._admissions.close()
         await self.sandboxes.close()
         await self._tasks.close()
         await self.logs.flushed()
+        await self._probes.close()
         await self.store.close()
 
     def _bind(self) -> int:
@@ -139,6 +159,40 @@ class Gateway:
             bound = self._server.bind(host, 0, self.bundle)
             write_private(memory, str(bound))
             return bound
+
+    async def _listen_for_probes(self) -> None:
+        """The configured port; where any will do, the one of last time if it is free, so that scrapers find it again.
+
+        Raises BindError: an operator who asked for a port wants to know.
+        """
+        host, port = self.configuration.probes_host, self.configuration.probes_port
+        if not host:
+            return
+        memory = private_directory(self.configuration.paths.run) / "health-port"
+        for wanted in (port,) if port else (_remembered(memory), 0):
+            try:
+                self.probes_port = await self._probes.listen(host, wanted)
+            except OSError as error:
+                if wanted or port:
+                    continue
+                raise BindError(f"cannot listen on {host} for health checks: {error.strerror}", "") from None
+            write_private(memory, str(self.probes_port))
+            return
+        raise BindError(
+            f"cannot listen on {host}:{port} for health checks: the address is in use or not this machine's",
+            "Take another health_bind_address in gateway.toml, or none: OPENSHELL_HEALTH_PORT=0 takes any free port",
+        )
+
+    async def _trouble(self) -> list[str]:
+        """What keeps this gateway from serving."""
+        found = ["the gateway is stopping"] if self._stopping else []
+        try:
+            await self.store.run(lambda tx: tx.exec_driver_sql("SELECT 1"))
+        except GatewayError as error:
+            found.append(error.message)
+        if self.sandboxes.driver_trouble:
+            found.append(f"driver {self.driver.name}: {self.sandboxes.driver_trouble}")
+        return found
 
     def _access(self, sandbox_id: str, epoch: int) -> GatewayAccess:
         pair = self.bundle.authority.sandbox(sandbox_id)
@@ -177,3 +231,10 @@ class Gateway:
             state_dir=str(self.configuration.paths.state),
             sandboxes_connected=len(self.sessions),
         )
+
+
+def _remembered(memory: Path) -> int:
+    try:
+        return int(memory.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0

@@ -73,6 +73,9 @@ class Configuration:
     token_lifetime: int = DEFAULT_TOKEN_LIFETIME
     database: str = ""
     connect_to: tuple[ConnectTo, ...] = ()
+    probes_host: str = "127.0.0.1"
+    """Where /healthz, /readyz and /metrics are told; "" is nowhere. `probes_port` 0 means any free one."""
+    probes_port: int = 0
     source: Path | None = None
 
     @property
@@ -112,6 +115,9 @@ def load(
     address = bind or environ.get("OPENSHELL_BIND_ADDRESS") or settings.get("bind_address") or "127.0.0.1"
     host, file_port = _address(address, document)
     chosen = port if port is not None else _port(environ.get("OPENSHELL_SERVER_PORT"), file_port)
+    probes = settings.get("health_bind_address", "127.0.0.1:0")
+    probes_host, probes_port = ("", 0) if probes == "off" else _address(probes, document, "health_bind_address", 0)
+    probes_port = _port(environ.get("OPENSHELL_HEALTH_PORT"), probes_port, "OPENSHELL_HEALTH_PORT")
     names = (*LOOPBACK_NAMES, *settings.get("server_sans", ()), *_split(environ.get("OPENSHELL_SERVER_SAN")))
     if host not in names and not ipaddress.ip_address(host).is_unspecified:
         names = (*names, host)
@@ -126,6 +132,8 @@ def load(
         token_lifetime=settings.get("ttl_secs", DEFAULT_TOKEN_LIFETIME),
         database=environ.get("OPENSHELL_DB_URL") or f"sqlite:{paths.run / 'openshell.db'}",
         connect_to=settings.get("connect_to", ()),
+        probes_host=probes_host,
+        probes_port=probes_port,
         source=source if text else None,
     )
 
@@ -152,10 +160,19 @@ class _Document:
         self._known(
             where,
             table,
-            {"bind_address", "name", "log_level", "server_sans", "compute_drivers", "gateway_jwt", "connect_to"},
+            {
+                "bind_address",
+                "name",
+                "log_level",
+                "server_sans",
+                "compute_drivers",
+                "gateway_jwt",
+                "connect_to",
+                "health_bind_address",
+            },
         )
         found: dict[str, Any] = {}
-        for key in ("bind_address", "name", "log_level"):
+        for key in ("bind_address", "health_bind_address", "name", "log_level"):
             if key in table:
                 found[key] = self._value(where, table, key, str)
         if not _NAME.match(found.get("name", "local")):
@@ -279,25 +296,25 @@ def _key_lines(text: str) -> dict[tuple[str, ...], int]:
     return found
 
 
-def _address(text: str, document: _Document) -> tuple[str, int]:
+def _address(text: str, document: _Document, key: str = "bind_address", default: int = DEFAULT_PORT) -> tuple[str, int]:
     """Host and port of "127.0.0.1", "127.0.0.1:17670", "::1" or "[::1]:17670"; the port defaults."""
-    host, port = text, str(DEFAULT_PORT)
+    host, port = text, str(default)
     if not _is_address(text):
         host, _, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
     if not _is_address(host) or not port.isdecimal() or int(port) > 65535:
         document._fail(
-            ("openshell", "gateway", "bind_address"),
-            f"bind address {text!r} must be a literal IP address, with or without a port",
+            ("openshell", "gateway", key),
+            f"{key.replace('_', ' ')} {text!r} must be a literal IP address, with or without a port",
         )
     return host, int(port)
 
 
-def _port(text: str | None, default: int) -> int:
+def _port(text: str | None, default: int, variable: str = "OPENSHELL_SERVER_PORT") -> int:
     if not text:
         return default
     if not text.isdecimal() or int(text) > 65535:
-        raise ConfigurationError(f"OPENSHELL_SERVER_PORT={text!r} must be a port number in 0..65535")
+        raise ConfigurationError(f"{variable}={text!r} must be a port number in 0..65535")
     return int(text)
 
 

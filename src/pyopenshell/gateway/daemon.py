@@ -48,6 +48,8 @@ class Running:
     endpoint: str
     version: str
     started: float
+    health: str = ""
+    """Base URL of /healthz, /readyz and /metrics."""
 
     @property
     def port(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import grpc
-from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, duration_pb2, message_factory
 
 DOMAIN: Final = "openshell.v1"
 """`google.rpc.ErrorInfo.domain` of every error of this gateway."""
@@ -24,7 +24,8 @@ class GatewayError(Exception):
 
     `code` is the name of a gRPC status ("NOT_FOUND"); `message` is one sentence that says what to do; `reason` is a
     stable UPPER_SNAKE code for programs (`google.rpc.ErrorInfo.reason`) with string `metadata`; `field` names the
-    request field that was wrong (`google.rpc.BadRequest`).
+    request field that was wrong (`google.rpc.BadRequest`); `retry_after` says in how many seconds the same call may
+    succeed (`google.rpc.RetryInfo`).
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class GatewayError(Exception):
         metadata: Mapping[str, str] | None = None,
         *,
         field: str = "",
+        retry_after: float | None = None,
     ) -> None:
         if code not in grpc.StatusCode.__members__ or code == "OK":
             raise ValueError(f"{code!r} is not the name of a gRPC error status")
@@ -44,6 +46,7 @@ class GatewayError(Exception):
         self.reason = reason
         self.metadata = dict(metadata or {})
         self.field = field
+        self.retry_after = retry_after
 
     def __repr__(self) -> str:
         return f"GatewayError({self.code}: {self.message})"
@@ -54,16 +57,21 @@ class GatewayError(Exception):
 
     def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
         """The `grpc-status-details-bin` trailer, or nothing when there is no detail to give."""
-        if not (self.reason or self.field):
+        reason = self.reason or ("INVALID_ARGUMENT" if self.code == "INVALID_ARGUMENT" else "")
+        if not (reason or self.field or self.retry_after is not None):
             return ()
         types = _rpc_types()
         status = types["Status"](code=self.status.value[0], message=self.message)
         if self.field:
             violation = types["FieldViolation"](field=self.field, description=self.message)
             _attach(status, "BadRequest", types["BadRequest"](field_violations=[violation]))
-        if self.reason:
-            info = types["ErrorInfo"](reason=self.reason, domain=DOMAIN, metadata=self.metadata)
+        if reason:
+            info = types["ErrorInfo"](reason=reason, domain=DOMAIN, metadata=self.metadata)
             _attach(status, "ErrorInfo", info)
+        if self.retry_after is not None:
+            retry = types["RetryInfo"]()
+            retry.retry_delay.seconds, retry.retry_delay.nanos = _split(self.retry_after)
+            _attach(status, "RetryInfo", retry)
         return ((DETAILS_KEY, status.SerializeToString()),)
 
 
@@ -89,6 +97,11 @@ def denied(message: str, reason: str = "") -> GatewayError:
     return GatewayError("PERMISSION_DENIED", message, reason)
 
 
+def exhausted(message: str, reason: str = "", *, retry_after: float | None = None) -> GatewayError:
+    """RESOURCE_EXHAUSTED, and when to come again."""
+    return GatewayError("RESOURCE_EXHAUSTED", message, reason, retry_after=retry_after)
+
+
 def unauthenticated(message: str) -> GatewayError:
     return GatewayError("UNAUTHENTICATED", message)
 
@@ -105,6 +118,10 @@ def conflict(operation: str, current_resource_version: int) -> GatewayError:
         "RESOURCE_VERSION_CONFLICT",
         {"recovery": "REFRESH_STATE", "current_resource_version": str(current_resource_version)},
     )
+
+
+def _split(seconds: float) -> tuple[int, int]:
+    return int(seconds), int(seconds % 1 * 1_000_000_000)
 
 
 def _attach(status: Any, name: str, detail: Any) -> None:
@@ -147,9 +164,14 @@ def _rpc_types() -> dict[str, Any]:
     entry.field.add(name="value", number=2, type=string, label=one)
     info.field.add(name="metadata", number=3, type=message, label=many, type_name=".google.rpc.ErrorInfo.MetadataEntry")
 
+    retry = proto.message_type.add(name="RetryInfo")
+    retry.field.add(name="retry_delay", number=1, type=message, label=one, type_name=".google.protobuf.Duration")
+    proto.dependency.append("google/protobuf/duration.proto")
+
     pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(duration_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(any_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(proto.SerializeToString())
-    names = {name: f"google.rpc.{name}" for name in ("Status", "BadRequest", "ErrorInfo")}
+    names = {name: f"google.rpc.{name}" for name in ("Status", "BadRequest", "ErrorInfo", "RetryInfo")}
     names["FieldViolation"] = "google.rpc.BadRequest.FieldViolation"
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(full)) for name, full in names.items()}

@@ -120,6 +120,8 @@ class Sandboxes:
         self._driver_starting = asyncio.Lock()
         self._driver_started = False
         self._closing = False
+        self.driver_trouble = ""
+        """Why no sandbox can be started now, in one sentence; "" when they can."""
         self._reviving = asyncio.Semaphore(_REVIVED_AT_ONCE)
         sessions.changed = self._session_changed
 
@@ -142,6 +144,7 @@ class Sandboxes:
         try:
             await self._ensure_driver()
         except DriverError as error:
+            self.driver_trouble = error.message
             _log.error("driver %s cannot start: %s %s", self._driver.name, error.message, error.fix)
 
     def let_go(self) -> None:
@@ -407,7 +410,7 @@ class Sandboxes:
         async with self._driver_starting:
             if not self._driver_started:
                 await self._take_up(await self._driver.start())
-                self._driver_started = True
+                self._driver_started, self.driver_trouble = True, ""
                 self._tasks.spawn(self._listen(), "driver events")
 
     async def _take_up(self, running: Sequence[WorkloadStatus]) -> None:
@@ -453,7 +456,9 @@ class Sandboxes:
                     await self._on_status(status)
                 _log.error("driver %s ended its reports; starting it again", self._driver.name)
                 await self._take_up(await self._driver.start())
+                self.driver_trouble = ""
             except DriverError as error:
+                self.driver_trouble = error.message
                 _log.error("driver %s: %s %s", self._driver.name, error.message, error.fix)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _RETRY_LAST)

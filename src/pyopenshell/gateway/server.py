@@ -7,7 +7,9 @@ it, and turns errors into statuses.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
@@ -16,9 +18,12 @@ import grpc
 import grpc.aio
 
 from pyopenshell.drivers.base import DriverError
+from pyopenshell.gateway import admissions, reflection
+from pyopenshell.gateway.admissions import Admissions
 from pyopenshell.gateway.auth import Gate
 from pyopenshell.gateway.certificates import Bundle
 from pyopenshell.gateway.errors import GatewayError
+from pyopenshell.gateway.metrics import Metrics
 from pyopenshell.gateway.principals import Caller
 from pyopenshell.wire.service import Method, methods
 
@@ -51,9 +56,9 @@ class BindError(Exception):
 class Server:
     """One listening gRPC server. Build, `bind`, `start`, `stop`."""
 
-    def __init__(self, gate: Gate, servicers: Sequence[object]) -> None:
+    def __init__(self, gate: Gate, servicers: Sequence[object], admissions: Admissions, metrics: Metrics) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
-        self._server.add_generic_rpc_handlers((_Handlers(gate, servicers),))
+        self._server.add_generic_rpc_handlers((_Handlers(gate, servicers, admissions, metrics),))
 
     def bind(self, host: str, port: int, bundle: Bundle) -> int:
         """Listen with mutual TLS: no handshake without a certificate of our authority. Returns the port (0 = any).
@@ -88,9 +93,10 @@ class Server:
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Path -> handler."""
 
-    def __init__(self, gate: Gate, servicers: Sequence[object]) -> None:
-        self._gate = gate
+    def __init__(self, gate: Gate, servicers: Sequence[object], admissions: Admissions, metrics: Metrics) -> None:
+        self._gate, self._admissions, self._metrics = gate, admissions, metrics
         self._handlers = {path: self._handler(method, servicers) for path, method in methods().items()}
+        self._handlers |= reflection.handlers()
         services = sorted({method.service for method in methods().values()})
         self._unknown = grpc.stream_stream_rpc_method_handler(_refuse(f"unknown method; served: {', '.join(services)}"))
 
@@ -115,34 +121,82 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def _one(self, method: Method, function: Callable[[Any, Caller], Awaitable[Any]] | None) -> Any:
         async def call(request: Any, context: Context) -> Any:
+            began = time.perf_counter()
             try:
                 caller = self._admit(method, context)
                 if function is None:
                     raise _missing(method)
-                return await function(request, caller)
+                if admissions.wanted(request):
+                    response = await self._once(method, function, request, caller, context)
+                else:
+                    response = await function(request, caller)
             except Exception as error:  # noqa: BLE001 - the rim: every failure becomes a status
                 failure = _failure(method, error)
+            else:
+                self._metrics.called(method.name, "OK", time.perf_counter() - began)
+                return response
+            self._metrics.called(method.name, failure.code, time.perf_counter() - began)
             return await _abort(context, failure)
 
         return call
 
+    async def _once(
+        self,
+        method: Method,
+        function: Callable[[Any, Caller], Awaitable[Any]],
+        request: Any,
+        caller: Caller,
+        context: Context,
+    ) -> Any:
+        async def work() -> Any:
+            try:
+                return await function(request, caller)
+            except Exception as error:
+                raise _failure(method, error) from error
+
+        response, replayed = await self._admissions.once(request, caller, method.response, work)
+        if replayed:
+            told = ((admissions.REPLAYED, "true"),)
+            await context.send_initial_metadata(told)
+            context.set_trailing_metadata(told)
+        return response
+
     def _many(self, method: Method, function: Callable[[Any, Caller], AsyncIterator[Any]] | None) -> Any:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            caller: Caller | None = None
+            told = False
+            self._metrics.stream(method.name, 1)
             try:
                 caller = self._admit(method, context)
                 if function is None:
                     raise _missing(method)
+                if admissions.wanted(request):
+                    await self._admissions.begin(request, caller)
                 async with _Closing(function(request, caller)) as responses:
                     response = await _first(responses, context)
                     while response is not _END:
+                        told = True
                         yield response
                         response = await anext(responses, _END)
-                return
             except Exception as error:  # noqa: BLE001 - the rim: every failure becomes a status
-                failure = _failure(method, error)
+                failure = _failure(method, error, gone=context.done())
+            else:
+                self._metrics.called(method.name, "OK", None)
+                return
+            finally:
+                self._metrics.stream(method.name, -1)
+            self._metrics.called(method.name, failure.code, None)
+            if caller is not None and admissions.wanted(request) and not told:
+                await self._forget(request, caller, failure)
             await _abort(context, failure)
 
         return call
+
+    async def _forget(self, request: Any, caller: Caller, failure: GatewayError) -> None:
+        """A stream that was refused before it began may be asked for again under its id."""
+        if failure.code not in admissions.UNCERTAIN and not failure.reason.startswith("REQUEST_"):
+            with contextlib.suppress(GatewayError):
+                await self._admissions.forget(request, caller)
 
     def _admit(self, method: Method, context: Context) -> Caller:
         evidence: Mapping[str, Sequence[bytes]] = context.auth_context()
@@ -171,7 +225,10 @@ async def _first(responses: AsyncIterator[Any], context: Context) -> Any:
             await context.send_initial_metadata(())
         return await task
     finally:
-        task.cancel()
+        if not task.done():
+            # The client left. Whoever closes `responses` next must not find it running.
+            task.cancel()
+            await asyncio.wait([task])
 
 
 class _Closing:
@@ -206,10 +263,13 @@ def _refuse(sentence: str) -> Any:
     return call
 
 
-def _failure(method: Method, error: Exception) -> GatewayError:
+def _failure(method: Method, error: Exception, *, gone: bool = False) -> GatewayError:
+    """`gone`: the client ended the call, and what gRPC raised because of that is nobody's fault."""
     match error:
         case GatewayError():
             return error
+        case _ if gone:
+            return GatewayError("CANCELLED", "the client ended the call")
         case DriverError():
             message = f"{error.message}\n{error.fix}" if error.fix else error.message
             return GatewayError("FAILED_PRECONDITION", message, error.reason)

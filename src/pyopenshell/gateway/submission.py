@@ -90,6 +90,7 @@ class Submissions:
                 f"this sandbox submits proposals too fast; try again in {wait} s",
                 "PROPOSAL_QUOTA",
                 {"retry_after_seconds": str(wait)},
+                retry_after=wait,
             )
         if len(self._buckets) >= _REMEMBERED:
             del self._buckets[next(iter(self._buckets))]
