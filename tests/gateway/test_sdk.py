@@ -25,15 +25,16 @@ SDK = "openshell==0.1.5"
 # Runs under the SDK's interpreter: finds the gateway by its registration files alone, and prints what it saw.
 STORY = r"""
 import json, sys, time
-from openshell import GatewayError, Sandbox, SandboxClient, SandboxError, WorkspaceClient
+from openshell import GatewayError, Sandbox, SandboxClient, SandboxError, SandboxTemplateClient, WorkspaceClient
 
 seen = {}
 with SandboxClient.from_active_cluster() as client:
     seen["health"] = client.health().status
-    began = time.perf_counter()
+    slept, sleep = [], time.sleep
+    time.sleep = lambda seconds: (slept.append(seconds), sleep(seconds))
     made = client.create(workspace="default", name="sdk-box", labels={"by": "sdk"})
     client.wait_ready("sdk-box", workspace="default")
-    seen["ready_seconds"] = time.perf_counter() - began
+    seen["polls"] = len(slept)
     seen["made"] = [made.name, made.workspace, made.status.phase, dict(made.labels)]
     seen["got"] = client.get("sdk-box", workspace="default").id == made.id
     for number in range(4):
@@ -77,8 +78,65 @@ with SandboxClient.from_active_cluster() as client:
     seen["workspace"] = workspaces.create("team", labels={"a": "b"}).phase
     seen["workspaces"] = [workspace.name for workspace in workspaces.list_all()]
     seen["workspace_gone"] = int(workspaces.delete("team").outcome)
+    seen["workspace_got"] = workspaces.get("default").name
+    for number in range(3):
+        workspaces.create(f"w{number}", labels={"kind": "w"})
+    seen["workspace_pages"] = [[one.name for one in page.items] for page in workspaces.list(page_size=2)]
+    seen["workspace_labelled"] = len(workspaces.list_all(label_selector="kind=w"))
+    client.create(workspace="w0", name="inner")
+    try:
+        workspaces.delete("w0")
+    except GatewayError as error:
+        seen["workspace_full"] = [error.code().name, error.details()]
+    templates = client.sandbox_templates()
+    template = templates.create(
+        workspace="default", name="tool.v1", labels={"t": "1"}, memory="2Gi",
+        environment={"A": "template", "B": "template"},
+    )
+    seen["template"] = [template.metadata.name, template.spec.workload.resources.memory]
+    for number in range(3):
+        templates.create(workspace="w1", name=f"t{number}")
+    seen["template_pages"] = [
+        [one.metadata.name for one in page.items] for page in templates.list_for_all_workspaces(page_size=3)
+    ]
+    seen["template_labelled"] = len(templates.list_all(workspace="default", label_selector="t=1"))
+    from openshell._proto import openshell_pb2
+    made = client.create_from_template(
+        workspace="default", name="from-it", workload_template="tool.v1",
+        spec=openshell_pb2.SandboxSpec(environment={"B": "mine"}),
+    )
+    provenance = made.created_from_workload_template
+    seen["from_template"] = [provenance.name, provenance.resource_version]
+    for kind, call in {
+        "image": lambda: templates.create(workspace="default", name="img", image="ubuntu:24.04"),
+        "absent": lambda: client.create_from_template(workspace="default", workload_template="nope"),
+        "again": lambda: templates.create(workspace="default", name="tool.v1"),
+        "got": lambda: templates.get("nope", workspace="default"),
+        "token": lambda: client.list_all(workspace="default", page_token="AAAA"),
+        "negative": lambda: client.list_all(workspace="default", page_size=-1),
+        "selector": lambda: client.list_all(workspace="default", label_selector="a"),
+    }.items():
+        try:
+            call()
+        except GatewayError as error:
+            info = error.error_info
+            seen["error_" + kind] = [error.code().name, info.reason if info else "", len(error.field_violations)]
+    seen["template_gone"] = [
+        int(templates.delete("tool.v1", workspace="default").outcome),
+        int(templates.delete("tool.v1", workspace="default", allow_missing=True).outcome),
+    ]
+    session = client.create_session(workspace="default", name="session")
+    seen["session"] = [session.exec(["echo", "in"]).stdout, session.exec_python(max, args=(1, 2)).stdout]
+    seen["session_again"] = client.get_session("session", workspace="default").id == session.id
+    seen["session_life"] = [session.stop().status.phase, session.start().status.phase, int(session.delete().outcome)]
+    seen["ids"] = len(client.list_ids(workspace="default", page_size=2))
 with Sandbox(workspace="default") as sandbox:
     seen["context"] = sandbox.exec(["echo", "hi"]).stdout
+try:
+    with Sandbox(workspace="default", sandbox="absent"):
+        pass
+except (GatewayError, SandboxError) as error:
+    seen["attach"] = type(error).__name__
 print(json.dumps(seen))
 """
 
@@ -107,7 +165,7 @@ async def test_the_official_sdk_works_unmodified(interpreter: str, tmp_path: Pat
     seen = json.loads(output)
     take = functools.partial(seen.pop)
     assert take("health") == 1
-    assert take("ready_seconds") < 1.0  # CreateSandbox answers READY: the SDK's one-second poll never happens
+    assert take("polls") == 0  # CreateSandbox answers READY: the SDK's one-second poll never happens
     assert take("made") == ["sdk-box", "default", 2, {"by": "sdk"}]
     assert take("got") is True
     assert take("pages") == [["sdk-box", "other-0"], ["other-1", "other-2"], ["other-3"]]
@@ -125,12 +183,31 @@ async def test_the_official_sdk_works_unmodified(interpreter: str, tmp_path: Pat
     assert take("workspace") == "WORKSPACE_PHASE_ACTIVE"
     assert take("workspaces") == ["default", "team"]
     assert take("workspace_gone") == 1
+    assert take("workspace_got") == "default"
+    assert take("workspace_pages") == [["default", "w0"], ["w1", "w2"]]
+    assert take("workspace_labelled") == 3
+    assert take("workspace_full") == ["FAILED_PRECONDITION", "workspace 'w0' still contains resources: sandbox"]
+    assert take("template") == ["tool.v1", "2Gi"]
+    assert take("template_pages") == [["tool.v1", "t0", "t1"], ["t2"]]
+    assert take("template_labelled") == 1
+    assert take("from_template") == ["tool.v1", "1"]
+    assert take("error_image") == ["FAILED_PRECONDITION", "NOT_SUPPORTED", 1]
+    assert take("error_absent") == take("error_got") == ["NOT_FOUND", "", 0]
+    assert take("error_again") == ["ALREADY_EXISTS", "", 0]
+    for kind in ("token", "negative", "selector"):
+        assert take(f"error_{kind}") == ["INVALID_ARGUMENT", "INVALID_ARGUMENT", 1]
+    assert take("template_gone") == [1, 3]
+    assert take("session") == ["in\n", "2\n"]
+    assert take("session_again") is True
+    assert take("session_life") == [7, 2, 1]
+    assert take("ids") == 5
+    assert take("attach") == "GatewayError"
     assert take("context") == "hi\n"
     assert not seen
 
 
 REAL = r"""
-import json
+import json, os
 from openshell import Sandbox, SandboxClient
 
 seen = {}
@@ -140,6 +217,8 @@ with SandboxClient.from_active_cluster() as client:
     result = client.exec("real", ["sh", "-c", "id -un; pwd; cat; exit 5"], workspace="default", stdin=b"in")
     seen["exec"] = [result.exit_code, result.stdout]
     seen["absent"] = client.exec("real", ["no-such-command"], workspace="default").exit_code
+    seen["python"] = client.exec_python("real", os.getcwd, workspace="default").stdout
+    seen["shown"] = client.exec("real", ["sh", "-c", "echo $PATH$PYTHONPATH"], workspace="default").stdout
     client.exec("real", ["sh", "-c", "echo kept > note"], workspace="default")
     client.stop("real", workspace="default")
     client.start("real", workspace="default")
@@ -184,6 +263,8 @@ def test_the_official_sdk_drives_real_sandboxes_and_a_killed_gateway_comes_back(
             "phase": 2,
             "exec": [5, "sandbox\n/sandbox\nin"],
             "absent": 127,
+            "python": "/sandbox\n",  # the host's python3, with the cloudpickle that the driver brings
+            "shown": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
             "kept": "kept\n",
             "context": "hi\n",
         }

@@ -31,6 +31,7 @@ from pyopenshell.gateway.rpc.proposals import ProposalService
 from pyopenshell.gateway.rpc.review import ReviewService
 from pyopenshell.gateway.rpc.sandbox import SandboxService
 from pyopenshell.gateway.rpc.supervisor import SupervisorService
+from pyopenshell.gateway.rpc.templates import TemplateService
 from pyopenshell.gateway.rpc.workspace import WorkspaceService
 from pyopenshell.gateway.sandboxes import Sandboxes
 from pyopenshell.gateway.server import BindError, Server
@@ -39,6 +40,7 @@ from pyopenshell.gateway.settings import Settings
 from pyopenshell.gateway.snapshots import Snapshots
 from pyopenshell.gateway.store import Store
 from pyopenshell.gateway.tasks import Tasks
+from pyopenshell.gateway.templates import Templates
 from pyopenshell.gateway.tokens import Tokens
 from pyopenshell.gateway.trail import Trail
 from pyopenshell.gateway.workspaces import Workspaces
@@ -63,7 +65,7 @@ class Gateway:
     """A running control plane. `await start()`, then `await stop()`."""
 
     def __init__(self, configuration: Configuration, driver: Driver, clock: Clock = system_clock) -> None:
-        self.configuration, self.driver = configuration, driver
+        self.configuration, self.driver, self._clock = configuration, driver, clock
         self.port = self.probes_port = 0
         self.metrics = Metrics(VERSION)
         self.bus = Bus()
@@ -213,6 +215,7 @@ class Gateway:
             LogService(self.logs, self.bus, self.sandboxes),
             SupervisorService(self.store, self.revisions, self.sandboxes, self.sessions, self.tokens),
             WorkspaceService(self.workspaces),
+            TemplateService(Templates(self.store, self._clock)),
             PolicyService(self.store, self.revisions, self.settings, self.snapshots, self.inbox, self.trail),
             DraftService(self.store, self.inbox),
             ProposalService(self.bus, self.inbox),

@@ -20,6 +20,7 @@ _VALUE: Final = 8192
 _EXEC_VALUE: Final = 128 * 1024 - 512  # the kernel's limit for one string is 128 KiB with "KEY=" and the final NUL
 _KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z")
+_RESOURCE: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?\Z")
 _LABEL_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
 _LABEL_PREFIX: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")
 
@@ -31,6 +32,16 @@ def routable_name(name: str, what: str) -> None:
     if not _LABEL.match(name) or "--" in name:
         raise invalid(
             f"{what} name must be lower-case letters, digits and single '-', and start and end with a letter or digit",
+            field="name",
+        )
+
+
+def resource_name(name: str, what: str) -> None:
+    """Lower-case letters, digits, `-`, `.`, `_`; at most 253 characters."""
+    if len(name) > 253 or not _RESOURCE.match(name):
+        raise invalid(
+            f"{what} name must be lower-case letters, digits, '-', '.' or '_', start and end with a letter or digit, "
+            "and have at most 253 characters",
             field="name",
         )
 

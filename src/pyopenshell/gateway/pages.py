@@ -9,7 +9,9 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
+
+import sqlalchemy as sa
 
 from pyopenshell.gateway.errors import invalid
 
@@ -49,6 +51,19 @@ def decode(token: str, method: str, filters: Sequence[str], types: Sequence[type
     if len(cursor) != len(types) or any(type(part) is not kind for part, kind in zip(cursor, types, strict=True)):
         raise invalid("page_token has the wrong cursor type", field="page_token")
     return tuple(cursor)
+
+
+def read(
+    tx: sa.Connection, query: sa.Select[Any], order: Sequence[sa.Column[Any]], size: int, after: Cursor | None
+) -> tuple[Sequence[sa.Row[Any]], Cursor | None]:
+    """At most `size` rows after a cursor, and the cursor of the next page if there is one. `order` must be unique."""
+    if after is not None:
+        query = query.where(sa.tuple_(*order) > sa.tuple_(*(sa.literal(part) for part in after)))
+    rows = tx.execute(query.order_by(*order).limit(size + 1)).all()
+    if len(rows) <= size:
+        return rows, None
+    last = rows[size - 1]
+    return rows[:size], tuple(getattr(last, column.name) for column in order)
 
 
 def _fingerprint(method: str, filters: Sequence[str]) -> str:

@@ -42,8 +42,12 @@ class Record:
     created_ms: int
     instance_id: str
     token_epoch: int
+    template: str = ""
+    """NAME@VERSION of the template it was created from."""
 
     def to_proto(self) -> openshell_pb2.Sandbox:
+        name, _, version = self.template.rpartition("@")
+        made_from = openshell_pb2.SandboxWorkloadTemplateProvenance(name=name, resource_version=version)
         return openshell_pb2.Sandbox(
             metadata=datamodel_pb2.ObjectMeta(
                 id=self.id,
@@ -56,6 +60,7 @@ class Record:
             ),
             spec=self.spec,
             status=self.status,
+            created_from_workload_template=made_from if self.template else None,
         )
 
     @property
@@ -115,14 +120,8 @@ def page(
         query = query.where(sandboxes.c.workspace == workspace)
     for key, value in limits.selector(selector).items():
         query = query.where(sandboxes.c.labels[key].as_string() == value)
-    if after is not None:
-        query = query.where(sa.tuple_(*_ORDER) > sa.tuple_(*(sa.literal(part) for part in after)))
-    rows = tx.execute(query.order_by(*_ORDER).limit(size + 1)).all()
-    found = [_record(row) for row in rows[:size]]
-    if len(rows) <= size:
-        return found, None
-    last = found[-1]
-    return found, (last.created_ms, last.name, last.workspace, last.id)
+    rows, cursor = pages.read(tx, query, _ORDER, size, after)
+    return [_record(row) for row in rows], cursor
 
 
 def insert(tx: sa.Connection, record: Record) -> None:
@@ -195,4 +194,5 @@ def _record(row: sa.Row[Any]) -> Record:
         created_ms=row.created_ms,
         instance_id=row.instance_id,
         token_epoch=row.token_epoch,
+        template=row.template,
     )

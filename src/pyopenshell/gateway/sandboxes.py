@@ -16,10 +16,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from pyopenshell.drivers.base import ConnectTo, Driver, DriverError, GatewayAccess, Workload, WorkloadStatus
-from pyopenshell.gateway import pages, presence, records, specs
+from pyopenshell.gateway import pages, presence, records, specs, templates
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.clock import Clock, system_clock
-from pyopenshell.gateway.errors import GatewayError, exists, not_found, precondition
+from pyopenshell.gateway.errors import GatewayError, exists, not_found, precondition, required
 from pyopenshell.gateway.petnames import petname
 from pyopenshell.gateway.records import Record, State
 from pyopenshell.gateway.revisions import Revisions
@@ -168,6 +168,13 @@ class Sandboxes:
         self, request: openshell_pb2.CreateSandboxRequest, workspace: str, author: str, wait: float
     ) -> Record:
         """A new sandbox; returns once it is ready, failed, or `wait` seconds went by. Raises GatewayError."""
+        made_from = ""
+        if name := request.workload_template:
+            if not request.HasField("spec"):
+                raise required("spec")
+            template = await self._store.run(lambda tx: templates.find(tx, workspace, name))
+            request = templates.applied(request, template)
+            made_from = f"{template.metadata.name}@{template.metadata.resource_version}"
         policy = specs.checked(request)
         record = Record(
             id=str(uuid.uuid4()),
@@ -183,6 +190,7 @@ class Sandboxes:
             created_ms=self._clock(),
             instance_id="",
             token_epoch=0,
+            template=made_from,
         )
         # A client that hangs up does not leave half a sandbox behind: the operation is ours, not the call's.
         await asyncio.shield(self._tasks.spawn(self._create(record, policy, author), f"create {record.id}"))

@@ -95,8 +95,6 @@ def _only(found: object, known: tuple[str, ...], field: str) -> dict[str, Any]:
 
 def _offered(request: openshell_pb2.CreateSandboxRequest) -> None:
     spec, template = request.spec, request.spec.template
-    if request.workload_template:
-        raise GatewayError("NOT_FOUND", f"sandbox template '{request.workload_template[:100]}' not found")
     if len(template.image) > _TEMPLATE_TEXT:
         raise invalid(f"spec.template.image is longer than {_TEMPLATE_TEXT} characters", field="spec.template.image")
     refused = {
@@ -115,8 +113,13 @@ def _offered(request: openshell_pb2.CreateSandboxRequest) -> None:
     }
     for field, (asked, why) in refused.items():
         if asked:
-            message = f"{field} is not supported by the local driver: {why}"
-            raise GatewayError("FAILED_PRECONDITION", message, "NOT_SUPPORTED", field=field)
+            raise unsupported(field, why)
+
+
+def unsupported(field: str, why: str) -> GatewayError:
+    """What this gateway cannot give, and why."""
+    message = f"{field} is not supported by the local driver: {why}"
+    return GatewayError("FAILED_PRECONDITION", message, "NOT_SUPPORTED", field=field)
 
 
 def _policy(spec: openshell_pb2.SandboxSpec) -> Policy:

@@ -11,6 +11,10 @@ from typing import Final
 from pyopenshell.isolation.walls import PROXY, WORKDIR
 
 RESERVED_PREFIX: Final = "OPENSHELL_"
+PYTHON_CALL: Final = "OPENSHELL_PYFUNC_B64"
+"""The SDK's exec_python hands its function over in it: the one reserved name that a command may bring."""
+PYTHON_PARTS: Final = "/etc/openshell-python"
+"""What exec_python expects of every image: `bin/python`, which finds cloudpickle in `lib`."""
 CA_FILE: Final = "/etc/openshell-tls/openshell-ca.pem"
 CA_BUNDLE: Final = "/etc/openshell-tls/ca-bundle.pem"
 CA_KEYSTORE: Final = "/etc/openshell-tls/cacerts.jks"
@@ -56,7 +60,7 @@ BASE: Final[Mapping[str, str]] = {
 
 
 def environment(*layers: Mapping[str, str]) -> dict[str, str]:
-    """BASE under the users' layers, later ones first. `OPENSHELL_*` from users is dropped.
+    """BASE under the users' layers, later ones first. `OPENSHELL_*` from users is dropped, but for PYTHON_CALL.
 
     Raises ValueError for a name or value the kernel cannot carry.
     """
@@ -65,6 +69,8 @@ def environment(*layers: Mapping[str, str]) -> dict[str, str]:
         for name, value in layer.items():
             if not name or "=" in name or "\0" in name or "\0" in value:
                 raise ValueError(f"not an environment variable: {name!r}")
-            if not name.startswith(RESERVED_PREFIX):
+            if not name.startswith(RESERVED_PREFIX) or name == PYTHON_CALL:
                 result[name] = value
+    if PYTHON_CALL in result:
+        result["PATH"] = f"{PYTHON_PARTS}/bin:{result['PATH']}"
     return result

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import re
 import secrets
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pyopenshell.isolation import cgroups
-from pyopenshell.isolation.environment import CA_BUNDLE, CA_KEYSTORE
+from pyopenshell.isolation.environment import CA_BUNDLE, CA_KEYSTORE, PYTHON_PARTS
 from pyopenshell.isolation.walls import UID, WORKDIR, Bind, WallError
 
 _PARTS: Final = ("openshell", "tls", "log", "workspace")
@@ -46,6 +47,18 @@ _ETC: Final = {
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     "group": f"root:x:0:\nsandbox:x:{UID}:\nnogroup:x:65534:\n",
 }
+_PYTHON: Final = f"""\
+#!/bin/sh
+# `python` of the SDK's exec_python: the sandbox's own interpreter, which can import cloudpickle.
+PATH="${{PATH#{PYTHON_PARTS}/bin:}}"
+PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}{PYTHON_PARTS}/lib"
+export PATH PYTHONPATH
+for name in python python3; do
+    command -v "$name" >/dev/null && exec "$name" "$@"
+done
+echo "exec_python: there is no python or python3 on PATH; install one on the host" >&2
+exit 127
+"""
 
 
 class StateFiles:
@@ -143,16 +156,20 @@ class StateFiles:
         bundles = [name for name in _SYSTEM_ROOTS if os.path.exists("/etc/" + name)] or [_SYSTEM_ROOTS[0]]
         links = dict.fromkeys(bundles, CA_BUNDLE)
         links |= {name: CA_KEYSTORE for name in _JAVA_ROOTS if os.path.exists("/etc/" + name)}
-        digest = hashlib.sha256(repr((sorted(_ETC.items()), links)).encode()).hexdigest()[:12]
+        texts = {**_ETC, **_python_parts()}
+        digest = hashlib.sha256(repr((sorted(texts.items()), links)).encode()).hexdigest()[:12]
         final = os.path.join(self.state, f"etc-{digest}")
         if os.path.isdir(final):
             return final
         draft = os.path.join(self.state, f"etc-{digest}.{secrets.token_hex(4)}")
         for name in ("openshell", "openshell-tls"):  # mount points
             os.makedirs(os.path.join(draft, name), mode=0o755)
-        for name, text in _ETC.items():
-            with open(os.path.join(draft, name), "w", encoding="ascii") as file:
+        for name, text in texts.items():
+            path = os.path.join(draft, name)
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
+            os.chmod(path, 0o755 if text.startswith("#!") else 0o644)
         for name, target in links.items():
             os.makedirs(os.path.join(draft, os.path.dirname(name)), mode=0o755, exist_ok=True)
             os.symlink(target, os.path.join(draft, name))
@@ -161,6 +178,19 @@ class StateFiles:
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)  # somebody else was first
         return final
+
+
+def _python_parts() -> dict[str, str]:
+    """Files below /etc that exec_python needs: found without importing anything, since this process forks."""
+    directory = PYTHON_PARTS.removeprefix("/etc/")
+    parts = {f"{directory}/bin/python": _PYTHON}
+    found = importlib.util.find_spec("cloudpickle")
+    for place in found.submodule_search_locations or () if found is not None else ():
+        for name in sorted(os.listdir(place)):
+            if name.endswith(".py"):
+                with open(os.path.join(place, name), encoding="utf-8") as file:
+                    parts[f"{directory}/lib/cloudpickle/{name}"] = file.read()
+    return parts
 
 
 def _fresh_id(taken: set[int]) -> int:

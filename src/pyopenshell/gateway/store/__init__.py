@@ -24,7 +24,7 @@ from pyopenshell.gateway.store.schema import GLOBAL_SCOPE, forget_sandbox
 
 __all__ = ["GLOBAL_SCOPE", "HEAD", "Store", "forget_sandbox", "schema"]
 
-HEAD = "0004"
+HEAD = "0005"
 """The schema version this code reads and writes. A test holds it equal to the newest migration."""
 
 _BUSY_MS = 5000

@@ -61,6 +61,7 @@ sandboxes = sa.Table(
     sa.Column("instance_id", sa.String, nullable=False, server_default=""),
     sa.Column("token_epoch", sa.Integer, nullable=False, server_default="0"),
     sa.Column("draft_version", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("template", sa.String, nullable=False, server_default=""),  # NAME@VERSION it was created from
     sa.Index(
         "uq_sandboxes_workspace_name_live",
         "workspace",
