@@ -60,7 +60,7 @@ test-web: .venv/.dev ## the web inbox in a real Chromium
 test-fast: .venv/.dev ## without real sandboxes
 	.venv/bin/pytest -n 2 -m "not e2e and not deep and not browser"
 
-test-clients: .venv/.heavy ## Go, Java and PostgreSQL in sandboxes; CI runs it too
+test-clients: .venv/.heavy ## Go, Java and PostgreSQL in sandboxes, the store on PostgreSQL; CI runs it too
 	.venv/bin/pytest -n 2 --dist loadgroup -m heavy
 
 test-deep: .venv/.dev ## long property runs

@@ -45,13 +45,18 @@ class Time:
         return self.now
 
 
+def url_of(path: Path) -> str:
+    """The database for tests that name `path`; another one where a test runs over PostgreSQL."""
+    return f"sqlite:{path}"
+
+
 class Core:
     """Everything of part "gateway core", assembled as the gateway does it."""
 
     def __init__(self, path: Path, limits: Limits | None = None) -> None:
         self.clock = Time()
         self.bus = Bus()
-        self.store = Store(f"sqlite:{path}")
+        self.store = Store(url_of(path), self.bus)
         self.settings = Settings(self.store, self.bus)
         self.revisions = Revisions(self.store, self.bus, self.clock)
         self.snapshots = Snapshots(self.store, self.revisions, self.settings)

@@ -22,8 +22,9 @@ from pyopenshell.gateway import store as store_package
 from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.store import HEAD, Store, forget_sandbox, schema, sqlite_path
 from pyopenshell.gateway.store.schema import draft_chunks, log_lines, meta, metadata, policies, sandboxes, settings
+from pyopenshell.wire.gen import openshell_pb2
 
-from .core import opened, rest
+from .core import opened, raw, rest
 
 
 def put(key: str, value: str = "x") -> sa.Insert:
@@ -131,7 +132,7 @@ def test_urls(url: str, path: str) -> None:
     assert sqlite_path(url) == path
 
 
-@pytest.mark.parametrize("url", ["", "sqlite:", "/a/b.db", "postgres://h/d", "sqlite+aiosqlite:/x"])
+@pytest.mark.parametrize("url", ["", "sqlite:", "/a/b.db", "mysql://h/d", "sqlite+aiosqlite:/x"])
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="unsupported database url"):
         Store(url)
@@ -226,6 +227,45 @@ async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> No
     raw.close()
 
 
+async def test_a_database_of_an_earlier_release_is_taken_up_whole(tmp_path: Path) -> None:
+    """Written by the release with schema 0003: a sandbox with an approval, one for a day, a rejection, an observation
+    and refused requests. All of it is there, and all of it goes on."""
+    path = tmp_path / "a.db"
+    with sqlite3.connect(path) as raw_file:
+        raw_file.executescript((Path(__file__).parent / "data" / "schema_0003.sql").read_text("utf-8"))
+    raw_file.close()
+    async with opened(path) as core:
+        box = str(await core.scalar(sa.select(sandboxes.c.id)))
+        by_host = {
+            one.proposed_rule.endpoints[0].host: one for one in (await core.inbox.list(box, bodies=False)).chunks
+        }
+        assert {host: one.status for host, one in by_host.items()} == {
+            "a.example.com": "approved",
+            "b.example.com": "rejected",
+            "c.example.com": "approved",
+            "seen.example.com": "pending",
+        }
+        assert by_host["b.example.com"].rejection_reason == "no\nnot this"
+        assert [rule.endpoints[0].host for rule in (await core.base(box)).rules] == [
+            "a.example.com",
+            "base.example.com",
+            "c.example.com",
+        ]
+        denials = {(one.method, one.path): one.count for one in await core.inbox.observed(box)}
+        assert denials == {("PUT", "/p"): 2, ("GET", "/q"): 5}
+        # The same again counts on the rows that were there.
+        summary = openshell_pb2.DenialSummary(host="api.example.com", port=443, binary="/usr/bin/curl")
+        summary.l7_inspection_active, summary.deny_reason = True, "[policy:r] [denial:d-2] no rule allows it"
+        summary.l7_request_samples.add(method="PUT", path="/p", count=1)
+        await core.inbox.submit(box, openshell_pb2.SubmitPolicyAnalysisRequest(summaries=[summary]))
+        assert {(one.method, one.path): one.count for one in await core.inbox.observed(box)}["PUT", "/p"] == 3
+        # An agent's proposal still replaces the observation of the same destination, an approval can still be undone.
+        await core.propose(box, raw("seen.example.com"))
+        assert (await core.chunk(box, by_host["seen.example.com"].id)).status == "rejected"
+        await core.inbox.undo(box, by_host["a.example.com"].id, "mtls:CN=alice")
+        assert "a.example.com" not in {rule.endpoints[0].host for rule in (await core.base(box)).rules}
+
+
 async def test_hot_queries_use_an_index(tmp_path: Path) -> None:
     """Weakness 23-26 of the reference: nothing that runs per call may scan a table."""
     store = Store(f"sqlite:{tmp_path / 'a.db'}")
@@ -238,8 +278,7 @@ async def test_hot_queries_use_an_index(tmp_path: Path) -> None:
         sa.select(draft_chunks).where(draft_chunks.c.status == "pending").order_by(draft_chunks.c.seq.desc()),
         sa.select(schema.chunk_targets).where(
             schema.chunk_targets.c.sandbox_id == "x",
-            schema.chunk_targets.c.host == "h",
-            schema.chunk_targets.c.port == 1,
+            schema.chunk_targets.c.key == "k",
         ),
         sa.select(policies).where(policies.c.scope == "x").order_by(policies.c.version.desc()).limit(1),
         sa.select(settings).where(settings.c.scope == "x", settings.c.key == "k"),

@@ -69,7 +69,7 @@ class Gateway:
         self.port = self.probes_port = 0
         self.metrics = Metrics(VERSION)
         self.bus = Bus()
-        self.store = Store(configuration.database)
+        self.store = Store(configuration.database, self.bus)
         self.settings = Settings(self.store, self.bus)
         self.revisions = Revisions(self.store, self.bus, clock)
         self.snapshots = Snapshots(self.store, self.revisions, self.settings)

@@ -1,7 +1,8 @@
 """Who hears of what was committed: in-process publish and subscribe, bounded, without polling.
 
 Decides nothing and stores nothing. Everything here runs on the gateway's event loop; other threads hand over with
-`loop.call_soon_threadsafe` (the store does, after each commit, so that order on a topic is commit order).
+`loop.call_soon_threadsafe`. What a transaction announces (`Store.announce`) is published after its commit, in commit
+order, in every gateway of the database; a payload is None or one of the messages below.
 
 Topics and payloads:
 
@@ -81,6 +82,10 @@ class Subscription:
             self._bus._remove(self)
             self._wake.set()
 
+    def _lag(self) -> None:
+        self._dropped += 1
+        self._wake.set()
+
     def _offer(self, message: Message) -> None:
         if self._dropped or len(self._queue) >= self._capacity:
             self._dropped += 1
@@ -106,6 +111,12 @@ class Bus:
         for topic in set(topics):
             self._topics.setdefault(topic, []).append(subscription)
         return subscription
+
+    def missed(self) -> None:
+        """Nobody knows what was published meanwhile: every subscriber must read the present state."""
+        for subscriptions in tuple(self._topics.values()):
+            for subscription in tuple(subscriptions):
+                subscription._lag()
 
     def subscribers(self, topic: str) -> int:
         return len(self._topics.get(topic, ()))

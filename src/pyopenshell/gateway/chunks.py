@@ -16,7 +16,7 @@ from pyopenshell.audit.text import field
 from pyopenshell.gateway.clock import to_timestamp
 from pyopenshell.gateway.errors import not_found
 from pyopenshell.gateway.revisions import decode, encode, hash_of
-from pyopenshell.gateway.store.schema import chunk_events, chunk_targets, draft_chunks, policy_bodies, sandboxes
+from pyopenshell.gateway.store.schema import chunk_events, chunk_targets, digest, draft_chunks, policy_bodies, sandboxes
 from pyopenshell.policy.model import Policy, Rule
 from pyopenshell.proof.notes import security_notes
 from pyopenshell.wire import policy_map
@@ -144,8 +144,10 @@ def select(tx: sa.Connection, *conditions: sa.ColumnElement[bool], limit: int | 
 
 def speaking_for(tx: sa.Connection, sandbox_id: str, wanted: Sequence[Target]) -> Sequence[Chunk]:
     """Chunks, newest first, that speak for at least one of `wanted`."""
-    triple = sa.tuple_(chunk_targets.c.host, chunk_targets.c.port, chunk_targets.c.binary)
-    ids = sa.select(chunk_targets.c.chunk_id).where(chunk_targets.c.sandbox_id == sandbox_id, triple.in_(list(wanted)))
+    keys = [digest(*target) for target in wanted]
+    ids = sa.select(chunk_targets.c.chunk_id).where(
+        chunk_targets.c.sandbox_id == sandbox_id, chunk_targets.c.key.in_(keys)
+    )
     return select(tx, draft_chunks.c.sandbox_id == sandbox_id, draft_chunks.c.id.in_(ids))
 
 
@@ -295,7 +297,14 @@ def history(tx: sa.Connection, sandbox_id: str) -> Sequence[Event]:
 
 def _insert_targets(tx: sa.Connection, sandbox_id: str, chunk_id: str, spoken_for: Iterable[Target]) -> None:
     rows = [
-        {"chunk_id": chunk_id, "sandbox_id": sandbox_id, "host": host, "port": port, "binary": binary}
+        {
+            "chunk_id": chunk_id,
+            "sandbox_id": sandbox_id,
+            "host": host,
+            "port": port,
+            "binary": binary,
+            "key": digest(host, port, binary),
+        }
         for host, port, binary in dict.fromkeys(spoken_for)
     ]
     tx.execute(chunk_targets.insert(), rows)

@@ -387,7 +387,7 @@ class Inbox:
             told = pyopenshell_pb2.InboxEvent()
             told.CopyFrom(event)
             told.observed.CopyFrom(denial)
-            self._store.after_commit(lambda told=told: self._bus.publish("inbox", told))  # type: ignore[misc]
+            self._store.announce("inbox", told)
 
     def _renew(
         self, tx: sa.Connection, chunk: Chunk, review_token: str, lease_ms: int, actor: str
@@ -396,7 +396,7 @@ class Inbox:
             raise precondition(NOT_AS_REVIEWED, "REVIEW_TOKEN_MISMATCH")
         self._ledger.renew(tx, chunk, lease_ms, actor)
         self.leases.given()
-        self._store.after_commit(lambda: self._bus.publish(f"config:{chunk.sandbox_id}"))
+        self._store.announce(f"config:{chunk.sandbox_id}")
         latest = self._revisions.latest(tx, chunk.sandbox_id)
         assert latest is not None  # an approval made one
         return Applied(latest.version, latest.hash)

@@ -127,7 +127,7 @@ class Leases:
 
     def given(self) -> None:
         """Inside the transaction of an approval or renewal with a limit: have it watched after the commit."""
-        self._store.after_commit(lambda: self._bus.publish(TOPIC))
+        self._store.announce(TOPIC)
 
     def remaining(self, chunk: Chunk) -> float:
         """Seconds until the limit, never more than the approval was given."""

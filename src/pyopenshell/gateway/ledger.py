@@ -298,12 +298,9 @@ class Ledger:
             summary=state.summary,
         )
 
-        def publish() -> None:
-            self.bus.publish(f"proposals:{chunk.sandbox_id}", state)
-            self.bus.publish("inbox", event)
-            self.bus.publish(f"sandbox:{chunk.sandbox_id}", update)
-
-        self.store.after_commit(publish)
+        self.store.announce(f"proposals:{chunk.sandbox_id}", state)
+        self.store.announce("inbox", event)
+        self.store.announce(f"sandbox:{chunk.sandbox_id}", update)
 
     def inbox_event(self, tx: sa.Connection, sandbox_id: str) -> pyopenshell_pb2.InboxEvent:
         """An event that names its sandbox and has no payload yet."""

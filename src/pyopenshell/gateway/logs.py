@@ -31,6 +31,7 @@ BATCH: Final = 100
 _TRIM_EVERY: Final = 200  # lines between two cuts back to KEPT, so that a flood does not pay a delete per batch
 _MAX_MESSAGE: Final = 16 * 1024
 _MAX_FIELDS: Final = 64
+_LATEST: Final = 253402300799999  # the last millisecond that a Timestamp may hold
 
 _SEVERITY: Final = {"TRACE": 0, "DEBUG": 1, "INFO": 2, "OCSF": 2, "WARN": 3, "WARNING": 3, "ERROR": 4}
 
@@ -153,13 +154,17 @@ class Logs:
         level = line.level.upper()
         return {
             "sandbox_id": sandbox_id,
-            "at_ms": from_timestamp(line.event_time) or self._clock(),
+            "at_ms": self._when(from_timestamp(line.event_time)),
             "level": level if level in _SEVERITY else "INFO",
             "target": line.target[:256],
             "source": source,
             "message": line.message[:_MAX_MESSAGE],
             "fields": {key[:256]: line.fields[key][:_MAX_MESSAGE] for key in sorted(line.fields)[:_MAX_FIELDS]},
         }
+
+    def _when(self, claimed: int) -> int:
+        """The time a line says, if it is one: what no column holds would cost the others of the batch theirs."""
+        return claimed if 0 < claimed <= _LATEST else self._clock()
 
     async def _write(self) -> None:
         try:
@@ -189,7 +194,7 @@ class Logs:
             if self._since_trim[sandbox_id] >= _TRIM_EVERY:
                 self._since_trim[sandbox_id] = 0
                 _trim(tx, sandbox_id)
-            self._store.after_commit(functools.partial(self._bus.publish, f"logs:{sandbox_id}"))
+            self._store.announce(f"logs:{sandbox_id}")
 
 
 def _trim(tx: sa.Connection, sandbox_id: str) -> None:

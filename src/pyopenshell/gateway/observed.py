@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from pyopenshell.gateway.clock import Clock, from_timestamp, to_timestamp
-from pyopenshell.gateway.store.schema import observed_denials
+from pyopenshell.gateway.store.schema import digest, observed_denials
 from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2
 
 KEPT: Final = 1000
@@ -23,7 +22,7 @@ PER_CALL: Final = 500
 _STAGES: Final = frozenset({"l7", "dns", "bypass"})
 """Requests, names that no rule names, connections to addresses that have no name."""
 _COUNT_LIMIT: Final = 2**53
-_KEY: Final = ("sandbox_id", "host", "port", "binary", "method", "path", "reason")
+_KEY: Final = ("host", "port", "binary", "method", "path", "reason")
 
 Denial = pyopenshell_pb2.ObservedDenial
 
@@ -34,7 +33,7 @@ def record(
     """Count the L7 samples of a submission. Returns the rows they fell on, as they are now."""
     rows = [row for summary in summaries for row in _rows(sandbox_id, summary, clock())][:PER_CALL]
     for row in rows:
-        tx.execute(_upsert(row))
+        _count(tx, row)
     if rows:
         _trim(tx, sandbox_id)
     return [found for row in rows if (found := _get(tx, row)) is not None]
@@ -58,10 +57,10 @@ def _rows(sandbox_id: str, summary: openshell_pb2.DenialSummary, now: int) -> It
     first = min(max(from_timestamp(summary.first_seen_time), 0), last) or last
     policy, denial_id, reason = _split(summary.deny_reason)
     for sample in summary.l7_request_samples:
-        yield {
+        row = {
             "sandbox_id": sandbox_id,
             "host": summary.host.lower()[:253],
-            "port": summary.port,
+            "port": min(summary.port, 65535),
             "binary": summary.binary[:4096],
             "method": sample.method[:32],
             # The sandbox sends canonical paths; a query that slipped through must still never be stored.
@@ -73,6 +72,7 @@ def _rows(sandbox_id: str, summary: openshell_pb2.DenialSummary, now: int) -> It
             "first_seen_ms": first,
             "last_seen_ms": last,
         }
+        yield row | {"key": digest(*(row[name] for name in _KEY))}
 
 
 def _split(deny_reason: str) -> tuple[str, str, str]:
@@ -90,19 +90,27 @@ def _prefix(key: str, text: str) -> tuple[str, str]:
     return value, rest
 
 
-def _upsert(row: dict[str, Any]) -> sa.Executable:
-    statement = insert(observed_denials).values(row)
-    table, new = observed_denials.c, statement.excluded
-    return statement.on_conflict_do_update(
-        index_elements=[table[key] for key in _KEY],
-        set_={
-            "count": sa.func.min(table.count + new.count, _COUNT_LIMIT),
-            "first_seen_ms": sa.func.min(table.first_seen_ms, new.first_seen_ms),
-            "last_seen_ms": sa.func.max(table.last_seen_ms, new.last_seen_ms),
-            "policy": new.policy,
-            "denial_id": new.denial_id,
-        },
+def _count(tx: sa.Connection, row: dict[str, Any]) -> None:
+    """One row more, or what is known of the same request brought up to date."""
+    known = tx.execute(sa.select(observed_denials).where(*_same(row))).first()
+    if known is None:
+        tx.execute(observed_denials.insert().values(row))
+        return
+    tx.execute(
+        observed_denials.update()
+        .where(*_same(row))
+        .values(
+            count=min(known._mapping["count"] + row["count"], _COUNT_LIMIT),
+            first_seen_ms=min(known.first_seen_ms, row["first_seen_ms"]),
+            last_seen_ms=max(known.last_seen_ms, row["last_seen_ms"]),
+            policy=row["policy"],
+            denial_id=row["denial_id"],
+        )
     )
+
+
+def _same(row: dict[str, Any]) -> tuple[sa.ColumnElement[bool], ...]:
+    return observed_denials.c.sandbox_id == row["sandbox_id"], observed_denials.c.key == row["key"]
 
 
 def _trim(tx: sa.Connection, sandbox_id: str) -> None:
@@ -114,8 +122,7 @@ def _trim(tx: sa.Connection, sandbox_id: str) -> None:
 
 
 def _get(tx: sa.Connection, row: dict[str, Any]) -> Denial | None:
-    table = observed_denials.c
-    found = tx.execute(sa.select(observed_denials).where(*(table[key] == row[key] for key in _KEY))).first()
+    found = tx.execute(sa.select(observed_denials).where(*_same(row))).first()
     return _to_proto(found) if found is not None else None
 
 

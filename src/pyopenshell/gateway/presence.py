@@ -24,7 +24,7 @@ def announce(tx: sa.Connection, store: Store, bus: Bus, sandbox_id: str, *, gone
     told = named(record) if gone else event(record)
     if gone:
         told.gone = True
-    store.after_commit(lambda: bus.publish(TOPIC, told))
+    store.announce(TOPIC, told)
 
 
 def named(record: records.Record) -> pyopenshell_pb2.InboxEvent:

@@ -245,7 +245,7 @@ class Revisions:
             .values(status="superseded")
         )
         revision = self._insert(tx, sandbox_id, version, policy, origin, author, provenance)
-        self._store.after_commit(lambda: self._bus.publish(f"config:{sandbox_id}"))
+        self._store.announce(f"config:{sandbox_id}")
         return revision
 
     def set_global(self, tx: sa.Connection, policy: Policy, *, author: str) -> Revision:
@@ -294,7 +294,7 @@ class Revisions:
         else:
             self._loaded(tx, sandbox_id, version, this)
         presence.announce(tx, self._store, self._bus, sandbox_id)
-        self._store.after_commit(lambda: self._bus.publish(f"sandbox:{sandbox_id}"))
+        self._store.announce(f"sandbox:{sandbox_id}")
         reported = self.get(tx, sandbox_id, version)
         assert reported is not None
         return reported
@@ -404,7 +404,7 @@ class Revisions:
         revision = tx.scalar(sa.select(setting_scopes.c.revision).where(setting_scopes.c.scope == GLOBAL_SCOPE)) or 0
         tx.execute(setting_scopes.delete().where(setting_scopes.c.scope == GLOBAL_SCOPE))
         tx.execute(setting_scopes.insert().values(scope=GLOBAL_SCOPE, revision=revision + 1))
-        self._store.after_commit(lambda: self._bus.publish("config:*"))
+        self._store.announce("config:*")
 
 
 def current_version(tx: sa.Connection, sandbox_id: str) -> int:

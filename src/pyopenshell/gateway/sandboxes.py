@@ -366,7 +366,7 @@ class Sandboxes:
         def forget(tx: sa.Connection) -> None:
             presence.announce(tx, self._store, self._bus, sandbox_id, gone=True)
             forget_sandbox(tx, sandbox_id)
-            self._store.after_commit(lambda: self._bus.publish(f"sandbox:{sandbox_id}"))
+            self._store.announce(f"sandbox:{sandbox_id}")
 
         await self._store.run(forget)
         self._live.pop(sandbox_id, None)
@@ -409,7 +409,7 @@ class Sandboxes:
         def write(tx: sa.Connection) -> None:
             if records.write(tx, sandbox_id, state, now, **columns):
                 presence.announce(tx, self._store, self._bus, sandbox_id)
-                self._store.after_commit(lambda: self._bus.publish(f"sandbox:{sandbox_id}"))
+                self._store.announce(f"sandbox:{sandbox_id}")
 
         await self._store.run(write)
 

@@ -132,8 +132,7 @@ class Settings:
         revision = self.revision(tx, scope) + 1
         tx.execute(setting_scopes.delete().where(setting_scopes.c.scope == scope))
         tx.execute(setting_scopes.insert().values(scope=scope, revision=revision))
-        topic = "config:*" if scope == GLOBAL_SCOPE else f"config:{scope}"
-        self._store.after_commit(lambda: self._bus.publish(topic))
+        self._store.announce("config:*" if scope == GLOBAL_SCOPE else f"config:{scope}")
         return revision
 
 

@@ -34,4 +34,4 @@ class Trail:
                 fields=dict(event.fields),
             )
         )
-        self._store.after_commit(lambda: self._bus.publish(f"logs:{sandbox_id}"))
+        self._store.announce(f"logs:{sandbox_id}")

@@ -2,6 +2,7 @@
 
 Decides nothing. `Store.run(fn)` is the only door: `fn` gets a connection inside one transaction and either all of it
 is on disk when `run` returns, or none of it ever is. No `await` can happen inside, so no decision is ever half taken.
+Which database it is (`sqlite.py`, `postgres.py`) nobody outside this package knows.
 """
 
 from __future__ import annotations
@@ -10,24 +11,25 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
-import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
+from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.store import schema
 from pyopenshell.gateway.store.schema import GLOBAL_SCOPE, forget_sandbox
+from pyopenshell.gateway.store.sqlite import MEMORY, SqliteBackend
+
+if TYPE_CHECKING:
+    from pyopenshell.gateway.store.postgres import PostgresBackend
 
 __all__ = ["GLOBAL_SCOPE", "HEAD", "Store", "forget_sandbox", "schema"]
 
-HEAD = "0005"
+HEAD = "0006"
 """The schema version this code reads and writes. A test holds it equal to the newest migration."""
-
-_BUSY_MS = 5000
 
 T = TypeVar("T")
 
@@ -36,35 +38,61 @@ def sqlite_path(url: str) -> str:
     """The file of `sqlite:<path>`, `sqlite:///<path>` or `sqlite::memory:`. Raises ValueError for anything else."""
     scheme, colon, rest = url.partition(":")
     if scheme != "sqlite" or not colon or not rest:
-        raise ValueError(f"unsupported database url scheme '{scheme}': use sqlite:<path>")
+        raise ValueError(f"unsupported database url scheme '{scheme}': use sqlite:<path> or postgresql://...")
     if rest.startswith("///"):
         rest = rest[2:]
-    if rest in ("/:memory:", ":memory:"):
-        return ":memory:"
+    if rest in (f"/{MEMORY}", MEMORY):
+        return MEMORY
     return rest
 
 
-class Store:
-    """One database. `await open()` before anything else; every call from the event loop that opened it."""
+def backend_of(url: str) -> SqliteBackend | PostgresBackend:
+    """What `url` means: `sqlite:<path>`, `postgresql://...` or `postgres://...`. Raises ValueError."""
+    if url.partition(":")[0] in ("postgresql", "postgres"):
+        from pyopenshell.gateway.store.postgres import PostgresBackend  # 60 ms that an embedded gateway does not pay
 
-    def __init__(self, url: str) -> None:
-        self.path = sqlite_path(url)
-        # One thread: SQLite has one writer anyway, and a single queue gives every commit a place in one order.
+        return PostgresBackend(url)
+    return SqliteBackend(sqlite_path(url))
+
+
+class Store:
+    """One database. `await open()` before anything else; every call from the event loop that opened it.
+
+    `bus` hears what transactions announce.
+    """
+
+    def __init__(self, url: str, bus: Bus | None = None) -> None:
+        self._backend = backend_of(url)
+        self.bus = bus if bus is not None else Bus()
+        # One thread: there is one writer anyway, and a single queue gives every commit a place in one order.
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "store")
-        self._engine = _engine(self.path)
+        self._engine = self._backend.engine()
         self._after: list[Callable[[], None]] = []
+        self._announced: list[tuple[str, Any]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._listening: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Store sqlite:{self.path}>"
+        return f"<Store {self._backend!r}>"
+
+    @property
+    def shared(self) -> bool:
+        """Whether other gateways may work on the same database."""
+        return self._backend.shared
 
     async def open(self) -> None:
         """Create or migrate the database. Raises GatewayError when it cannot be used."""
         self._loop = asyncio.get_running_loop()
         await self._submit(self._prepare)
+        if not isinstance(self._backend, SqliteBackend):
+            self._listening = await self._backend.listen(self.bus)
 
     async def close(self) -> None:
         """Waits for transactions already handed in. Idempotent."""
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+            self._listening = None
         with contextlib.suppress(RuntimeError):
             await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
         self._thread.shutdown(wait=True)
@@ -80,9 +108,14 @@ class Store:
     def after_commit(self, callback: Callable[[], None]) -> None:
         """From inside `fn`: call this on the event loop after the commit, before `run` returns; never if it fails.
 
-        Callbacks of all transactions run in commit order.
+        Callbacks of all transactions run in commit order. For what only this process must know; what others must hear
+        of is announced.
         """
         self._after.append(callback)
+
+    def announce(self, topic: str, payload: Any = None) -> None:
+        """From inside `fn`: publish on the bus of every gateway of this database after the commit, in commit order."""
+        self._announced.append((topic, payload))
 
     async def _submit(self, call: Callable[[], T]) -> T:
         if self._loop is not asyncio.get_running_loop():
@@ -90,49 +123,23 @@ class Store:
         return await asyncio.wrap_future(self._thread.submit(call))
 
     def _transaction(self, fn: Callable[[sa.Connection], T]) -> T:
-        self._after = []
+        self._after, self._announced = [], []
         with _storage_errors(), self._engine.begin() as tx:
             result = fn(tx)
+            for topic, payload in self._announced:
+                if isinstance(self._backend, SqliteBackend):
+                    self._after.append(functools.partial(self.bus.publish, topic, payload))
+                else:
+                    self._backend.announce(tx, topic, payload)
         assert self._loop is not None
         for callback in self._after:
             self._loop.call_soon_threadsafe(callback)
         return result
 
     def _prepare(self) -> None:
-        if self.path != ":memory:":
-            _private_file(Path(self.path))
+        self._backend.prepare()
         with _storage_errors(), self._engine.begin() as tx:
             _migrate(tx)
-
-
-def _private_file(path: Path) -> None:
-    """The database holds policies and settings of every sandbox: readable by its owner alone, from the first byte."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        path.chmod(0o600)
-    except OSError as error:
-        raise GatewayError("UNAVAILABLE", f"cannot open the database {path}: {error.strerror}") from error
-
-
-def _engine(path: str) -> sa.Engine:
-    engine = sa.create_engine(
-        "sqlite+pysqlite://",
-        creator=lambda: sqlite3.connect(path, isolation_level=None, check_same_thread=False),
-        poolclass=sa.pool.StaticPool,
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def _(connection: sqlite3.Connection, _record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def _(connection: sa.Connection) -> None:
-        # IMMEDIATE: what a transaction read stays true until it commits, whoever else has the file open.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
 
 
 def _migrate(tx: sa.Connection) -> None:
@@ -166,8 +173,14 @@ def _storage_errors() -> Iterator[None]:
     try:
         yield
     except sa.exc.OperationalError as error:
-        raise GatewayError("UNAVAILABLE", f"the gateway's database failed: {error.orig}", "STORE_FAILED") from error
+        raise _failed(error) from error
     except sa.exc.DatabaseError as error:
         if isinstance(error, sa.exc.IntegrityError):
             raise
-        raise GatewayError("UNAVAILABLE", f"the gateway's database failed: {error.orig}", "STORE_FAILED") from error
+        raise _failed(error) from error
+
+
+def _failed(error: sa.exc.DatabaseError) -> GatewayError:
+    # The first line says what failed; PostgreSQL's further ones may repeat values.
+    reason = (str(error.orig).splitlines() or [type(error.orig).__name__])[0][:300]
+    return GatewayError("UNAVAILABLE", f"the gateway's database failed: {reason}", "STORE_FAILED")

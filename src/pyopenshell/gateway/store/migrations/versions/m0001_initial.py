@@ -13,6 +13,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+_SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     op.create_table(
@@ -92,7 +94,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "chunk_events",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("seq", _SERIAL, autoincrement=True, nullable=False),
         sa.Column("sandbox_id", sa.String(), nullable=False),
         sa.Column("chunk_id", sa.String(), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
@@ -112,7 +114,7 @@ def upgrade() -> None:
     op.create_index("ix_chunk_events_sandbox_id_seq", "chunk_events", ["sandbox_id", "seq"], unique=False)
     op.create_table(
         "draft_chunks",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("seq", _SERIAL, autoincrement=True, nullable=False),
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("sandbox_id", sa.String(), nullable=False),
         sa.Column("draft_version", sa.Integer(), nullable=False),
@@ -162,7 +164,7 @@ def upgrade() -> None:
     op.create_index("ix_draft_chunks_status_seq", "draft_chunks", ["status", "seq"], unique=False)
     op.create_table(
         "log_lines",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("seq", _SERIAL, autoincrement=True, nullable=False),
         sa.Column("sandbox_id", sa.String(), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.Column("level", sa.String(), nullable=False),

@@ -13,6 +13,8 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+_SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     op.add_column("draft_chunks", sa.Column("class_hash", sa.String(), nullable=False, server_default=""))
@@ -116,7 +118,7 @@ def upgrade() -> None:
     op.create_index("ix_request_admissions_created_ms", "request_admissions", ["created_ms"])
     op.create_table(
         "inbox_log",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("seq", _SERIAL, autoincrement=True, nullable=False),
         sa.Column("sandbox_id", sa.String(), nullable=False),
         sa.Column("sandbox_name", sa.String(), nullable=False),
         sa.Column("workspace", sa.String(), nullable=False),
