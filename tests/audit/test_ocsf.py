@@ -13,6 +13,7 @@ from pyopenshell.audit.events import (
     Event,
     FindingEvent,
     HttpEvent,
+    KernelEvent,
     LifecycleEvent,
     NetworkEvent,
     ProcessEvent,
@@ -27,6 +28,7 @@ EVENTS: list[tuple[Event, int]] = [
     (ConfigEvent("LOADED", "m", fields=(("policy_hash", "x"),)), 5019),
     (FindingEvent("u", "t", Severity.HIGH), 2004),
     (ProcessEvent("LAUNCH", "n", 1), 1007),
+    (KernelEvent("bpf", Severity.MEDIUM, Action.DENIED, Actor("/x", 1)), 1003),
     (LifecycleEvent("START", "a"), 6002),
     (SshEvent("OPEN", Severity.INFO, peer="\ud800"), 4007),
 ]

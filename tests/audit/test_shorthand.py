@@ -16,6 +16,7 @@ from pyopenshell.audit.events import (
     Event,
     FindingEvent,
     HttpEvent,
+    KernelEvent,
     LifecycleEvent,
     NetworkEvent,
     ProcessEvent,
@@ -93,6 +94,10 @@ CASES: list[tuple[Event, str]] = [
     ),
     (ProcessEvent("TERMINATE", "bash", 7, exit_code=0), "PROC:TERMINATE [INFO] bash(7) [exit:0]"),
     (ProcessEvent("LAUNCH", "bash", 7, command="bash -l"), "PROC:LAUNCH [INFO] bash(7) [cmd:bash -l]"),
+    (
+        KernelEvent("bpf", Severity.MEDIUM, Action.DENIED, Actor("/usr/bin/x", 4), "8 times until now"),
+        "KERNEL:INVOKE [MED] DENIED /usr/bin/x(4) -> bpf [engine:seccomp] [msg:8 times until now]",
+    ),
     (LifecycleEvent("START", "supervisor"), "LIFECYCLE:START [INFO] supervisor Success"),
     (
         SshEvent("OPEN", Severity.INFO, Action.ALLOWED, "unix", "publickey"),
@@ -126,6 +131,7 @@ def test_no_text_starts_a_new_line_or_moves_a_cursor(text: str) -> None:
         ConfigEvent("PROPOSED", text, fields=((text, text),)),
         FindingEvent("x", text, Severity.LOW, evidence=((text, text),)),
         ProcessEvent("LAUNCH", text, 1, command=text),
+        KernelEvent(text, Severity.MEDIUM, Action.DENIED, Actor(text, 1), text),
         SshEvent("OPEN", Severity.INFO, peer=text, auth=text),
     ]
     for event in events:

@@ -209,6 +209,7 @@ def test_get_layout_and_keys(cli: Cli, house: FakeGateway) -> None:
         "policy_source",
         "resource_version",
         "revision",
+        "tier",
         "workspace",
     ]
     assert data["policy"]["network_policies"]["save_notes"]["endpoints"][0]["host"] == "api.github.com"

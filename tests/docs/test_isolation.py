@@ -106,5 +106,5 @@ def test_every_level_and_tier_is_explained() -> None:
     assert set(command.LEVELS) == set(assurance.LEVELS)
     for level in assurance.LEVELS:
         assert f"| `{level}` |" in TEXT
-    for tier in command.TIERS:
+    for tier in assurance.TIERS:
         assert f"| {tier} |" in TEXT

@@ -10,8 +10,8 @@ import os
 import socket
 from pathlib import Path
 
-from pyopenshell.isolation import channel, network, nft
-from pyopenshell.isolation.identity import ConnectionIdentity, IdentityError
+from pyopenshell.isolation import channel, nft
+from pyopenshell.isolation.identity import CallRefused, ConnectionIdentity, IdentityError
 from pyopenshell.isolation.walls import CAPTURE_PORT
 from pyopenshell.supervisor.spec import SupervisorSpec
 
@@ -34,9 +34,14 @@ async def _run(spec: SupervisorSpec, control: socket.socket) -> int:
         (root / "tls" / name).write_text("certificate\n")
     (root / "log" / "openshell.log").write_text("log\n")
     records = socket.socket(fileno=sockets["identity"])
+    calls = (root / "calls").open("a", buffering=1)
+
+    def refused_call(refused: CallRefused) -> None:
+        calls.write(f"{refused.exe} {refused.count} {refused.call}\n")
+
     diag = socket.socket(fileno=sockets["diag"])
     # Named "scan" it does as if the kernel had no notifications; the watcher's stream stays open but unread.
-    identity = ConnectionIdentity(diag, None if spec.name == "scan" else records, sockets["proc"])
+    identity = ConnectionIdentity(diag, None if spec.name == "scan" else records, sockets["proc"], refused_call)
     identity.start()
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
@@ -57,7 +62,7 @@ async def _run(spec: SupervisorSpec, control: socket.socket) -> int:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             raw = writer.get_extra_info("socket")
-            target = network.original_destination(raw) if raw.getsockname()[1] == CAPTURE_PORT else None
+            target = identity.destination(raw) if raw.getsockname()[1] == CAPTURE_PORT else None
             try:
                 who = await identity.identify(raw)
                 answer = {**dataclasses.asdict(who), "target": target}

@@ -116,7 +116,10 @@ def test_what_is_weaker_is_said_and_can_be_refused(state: Path) -> None:
         assert "/opt is a plain bind mount" in message
         assert "openshell doctor" in fix
         assert not left, "nothing is half made"
-    for require in ("files", ""):
-        level, losses = found[require]
-        assert level == "files"
+    reason, message, fix, left = found[""]
+    assert (reason, left) == ("WeakerNotAccepted", False)
+    assert "--accept-weaker" in fix
+    for require in ("files", "accept"):
+        level, losses, tier = found[require]
+        assert (level, tier) == ("files", "A")
         assert ["/opt" in loss for loss in losses] == [True]

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import pytest
 
 from pyopenshell.client import Gateway
+from pyopenshell.client.values import LogLine
 from pyopenshell.isolation import syscalls
 from pyopenshell.isolation.seccomp import DENIED, NUMBER
 from tests.e2e.house import HOST, House, run, sh, shell_lines, within
@@ -42,6 +43,18 @@ async def perl(gateway: Gateway, box: str, attempts: Mapping[str, str]) -> dict[
     return found
 
 
+async def logged(gateway: Gateway, box: str, calls: set[str]) -> bool:
+    """Wait until the gateway has a line for each of these refused calls."""
+    missing = set(calls)
+    async with within(60):
+        async for line in gateway.tail(box, lines=10_000):
+            if isinstance(line, LogLine) and "KERNEL:INVOKE [MED] DENIED /usr/bin/perl" in line.message:
+                missing.discard(line.message.partition(" -> ")[2].partition(" [")[0])
+            if not missing:
+                return True
+    return False
+
+
 async def test_calls_that_reach_out_of_a_command_are_refused(gateway: Gateway, box: str) -> None:
     attempts = {name: f"syscall({NUMBER[name]}, 0, 0, 0, 0, 0)" for name in DENIED}
     attempts |= {
@@ -63,12 +76,14 @@ async def test_calls_that_reach_out_of_a_command_are_refused(gateway: Gateway, b
         f"syscall({NUMBER['prctl']}, 35, 13, fileno($f), 0, 0) }}",
     }
     assert {n: e for n, e in (await perl(gateway, box, attempts)).items() if e != EPERM} == {}
+    assert await logged(gateway, box, {*DENIED, "clone() into a new namespace", "unshare() into a new namespace"})
     assert (await perl(gateway, box, {"clone3": f"syscall({NUMBER['clone3']}, 0, 0)"}))["clone3"] == ENOSYS
 
 
 @pytest.mark.skipif(syscalls.MACHINE != "x86_64", reason="the x32 ABI is x86-64's")
 async def test_another_abi_is_no_way_round_the_filter(gateway: Gateway, box: str) -> None:
-    assert (await perl(gateway, box, {"x32": f"syscall({0x40000000 | 39})"}))["x32"] == -31, "SIGSYS"
+    assert (await perl(gateway, box, {"x32": f"syscall({0x40000000 | 39})"}))["x32"] == -9, "killed"
+    assert await logged(gateway, box, {"a system call of another ABI (32-bit or x32)"})
 
 
 async def test_no_other_kind_of_socket_opens(gateway: Gateway, box: str) -> None:
@@ -80,6 +95,7 @@ async def test_no_other_kind_of_socket_opens(gateway: Gateway, box: str) -> None
     attempts["mptcp"] = f"syscall({call}, 2, 1, 262)"
     ran = await sh(gateway, box, f"perl -e 'print(join(chr(32), {', '.join(attempts.values())}))'")
     assert {n: fd for n, fd in zip(attempts, ran.out.split(), strict=True) if fd != "-1"} == {}
+    assert await logged(gateway, box, {"socket(AF_VSOCK)", "socket(AF_PACKET)", "socket(AF_ALG)", "socket(AF_NETLINK)"})
     fast = f"socket($s,2,1,0); syscall({NUMBER['sendto']}, fileno($s), $b, 1, {0x20000000}, 0, 0)"
     assert (await perl(gateway, box, {"fast open": f"do {{ use Socket; {fast} }}"}))["fast open"] == EOPNOTSUPP
 

@@ -11,6 +11,9 @@ import sys
 import pytest
 
 from pyopenshell.drivers.base import DriverError
+from pyopenshell.isolation import confinement, landlock
+from pyopenshell.isolation.assurance import FILES
+from pyopenshell.isolation.walls import WallError, Walls
 from pyopenshell.wire.gen import sandbox_pb2
 from tests.drivers.sandboxes import Box, repository
 
@@ -73,6 +76,9 @@ CREATE = """
 import asyncio, json, sys
 from pathlib import Path
 from pyopenshell.drivers.base import DriverError
+from pyopenshell.isolation import confinement, landlock
+from pyopenshell.isolation.assurance import FILES
+from pyopenshell.isolation.walls import WallError, Walls
 from tests.drivers.sandboxes import Box
 
 async def main():
@@ -117,3 +123,69 @@ def test_without_user_namespaces_creation_stops_with_the_reason_and_the_fix(box:
     assert message
     assert "max_user_namespaces" in fix
     assert not list((box.state / "sandboxes").iterdir())
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7])
+def test_an_older_landlock_is_said_and_where_required_an_error(version: int) -> None:
+    """Which version is there is played; the rules are the real kernel's."""
+    if version > landlock.abi():
+        pytest.skip("this kernel has no such Landlock")
+
+    def walls(*, required: bool) -> Walls:
+        return Walls(1, 1, "x", "/etc", (), ("/usr", "/etc"), ("/tmp",), landlock_required=required)
+
+    rules, losses = confinement.ruleset(walls(required=False), version)
+    assert rules is not None
+    os.close(rules.fd)
+    assert [loss.part for loss in losses] == ([FILES, ""] if version == 1 else [FILES] if version == 2 else [])
+    if version >= landlock.TRUNCATE_ABI:
+        os.close(confinement.ruleset(walls(required=True), version)[0].fd)  # type: ignore[union-attr]
+        return
+    with pytest.raises(WallError) as caught:
+        confinement.ruleset(walls(required=True), version)
+    assert caught.value.reason == "LandlockUnavailable"
+    assert "best_effort" in caught.value.fix
+
+
+ALONE = """
+import ctypes, os, signal, socket, sys
+from pyopenshell.isolation import landlock, syscalls
+listener = socket.create_server(("127.0.0.1", 0))
+other = socket.create_server(("127.0.0.1", 0))
+named = socket.socket(socket.AF_UNIX)
+named.bind("\\0openshell-test-" + str(os.getpid()))
+named.listen()
+outside = os.getpid()
+if os.fork() == 0:
+    rules = landlock.Ruleset(landlock.abi(), alone=True)
+    rules.allow("/", landlock.WRITE)
+    rules.allow_port(listener.getsockname()[1])
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    landlock.restrict(rules.fd, landlock.abi())
+    def tell(what, work):
+        try: work(); print(what, "worked", flush=True)
+        except OSError as error: print(what, type(error).__name__, flush=True)
+    tell("allowed port", lambda: socket.create_connection(listener.getsockname()))
+    tell("other port", lambda: socket.create_connection(other.getsockname()))
+    tell("listening", lambda: socket.create_server(("127.0.0.1", 0)))
+    tell("abstract socket", lambda: socket.socket(socket.AF_UNIX).connect(named.getsockname()))
+    tell("signal outside", lambda: os.kill(outside, signal.SIGCONT))
+    tell("signal to itself", lambda: os.kill(os.getpid(), signal.SIGCONT))
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_alone_landlock_confines_ports_abstract_sockets_and_signals() -> None:
+    if landlock.abi() < landlock.SCOPES_ABI:
+        pytest.skip("this kernel's Landlock has no scopes")
+    environ = {**os.environ, "PYTHONPATH": f"{repository()}/src"}
+    done = subprocess.run([sys.executable, "-c", ALONE], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "allowed port worked",
+        "other port PermissionError",
+        "listening PermissionError",
+        "abstract socket PermissionError",
+        "signal outside PermissionError",
+        "signal to itself worked",
+    ]

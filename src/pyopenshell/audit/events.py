@@ -130,6 +130,17 @@ class ProcessEvent:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class KernelEvent:
+    """KERNEL: a system call that no command may make; `call` is its name, with the argument that matters."""
+
+    call: str
+    severity: Severity
+    action: Action
+    actor: Actor
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class LifecycleEvent:
     """LIFECYCLE: `activity` is INSTALL, REMOVE, START or STOP."""
 
@@ -152,7 +163,7 @@ class SshEvent:
     message: str = ""
 
 
-Event = NetworkEvent | HttpEvent | ConfigEvent | FindingEvent | ProcessEvent | LifecycleEvent | SshEvent
+Event = NetworkEvent | HttpEvent | ConfigEvent | FindingEvent | ProcessEvent | KernelEvent | LifecycleEvent | SshEvent
 
 
 class AuditSink(Protocol):

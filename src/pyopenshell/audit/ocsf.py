@@ -11,6 +11,7 @@ from pyopenshell.audit.events import (
     Event,
     FindingEvent,
     HttpEvent,
+    KernelEvent,
     LifecycleEvent,
     NetworkEvent,
     ProcessEvent,
@@ -81,6 +82,11 @@ def record(event: Event, time_ms: int, sandbox_id: str, product_version: str) ->
                 body["process"]["cmd_line"] = event.command
             if event.exit_code is not None:
                 body["exit_code"] = event.exit_code
+        case KernelEvent():
+            body = _base(1003, "Kernel Activity", 1, 4, "Invoke", event)
+            body |= _action(event.action)
+            body["actor"] = {"process": {"name": event.actor.exe, "pid": event.actor.pid}}
+            body["kernel"] = {"name": event.call, "type_id": 2, "type": "System Call"}
         case LifecycleEvent():
             activity = _LIFECYCLE.get(event.activity, 99)
             body = _base(6002, "Application Lifecycle", 6, activity, event.activity.title(), event)

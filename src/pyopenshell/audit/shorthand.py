@@ -16,6 +16,7 @@ from pyopenshell.audit.events import (
     Event,
     FindingEvent,
     HttpEvent,
+    KernelEvent,
     LifecycleEvent,
     NetworkEvent,
     ProcessEvent,
@@ -66,6 +67,10 @@ def shorthand(event: Event) -> str:
             return _finding(event)
         case ProcessEvent():
             return _process(event)
+        case KernelEvent():
+            parts = ["KERNEL:INVOKE", _SEVERITY[event.severity], event.action.word, _actor(event.actor)]
+            parts += [_prose(event.call), "[engine:seccomp]"]
+            return _join([*parts, f"[msg:{shorten(_prose(event.message), MESSAGE_LIMIT)}]" if event.message else ""])
         case LifecycleEvent():
             return f"LIFECYCLE:{event.activity} {_SEVERITY[event.severity]} {field(event.app)} {field(event.status)}"
         case SshEvent():

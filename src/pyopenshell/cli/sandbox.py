@@ -91,6 +91,8 @@ def _idle_seconds(variable: str) -> float:
 @click.option("--no-git-ignore", is_flag=True, help="Upload also what git ignores, and .git.")
 @click.option("--require", type=click.Choice(["full", "network", "files"]), default=None,
               help="Do not start with walls that are worth less (openshell doctor).")  # fmt: skip
+@click.option("--accept-weaker", is_flag=True,
+              help="Start also with weaker walls; says which. [env: OPENSHELL_ACCEPT_WEAKER=1]")  # fmt: skip
 @click.option("--memory", default="", metavar="Q", help="Limit for everything inside together: 512Mi, 4Gi, 8G.")
 @click.option("--cpu", default="", metavar="Q", help="CPUs it may use at most: 2, 0.5, 500m.")
 @click.option("--pids", type=click.IntRange(min=1), default=None, metavar="N", help="Processes and threads at most.")
@@ -132,6 +134,7 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
             labels=labels,
             environment=variables,
             require=options["require"] or "",
+            accept_weaker=options["accept_weaker"] or os.environ.get("OPENSHELL_ACCEPT_WEAKER") == "1",
             memory=options["memory"],
             cpu=options["cpu"],
             pids=options["pids"] or 0,
@@ -228,8 +231,12 @@ async def _approval_mode(gateway: Gateway, name: str, mode: str) -> None:
 def _warn(sandbox: Sandbox) -> None:
     """What is weaker than it should be is never silent."""
     assurance, limits = sandbox.condition("Assurance"), sandbox.condition("Limits")
-    if assurance is not None and assurance.status != "True":
+    if assurance is not None and sandbox.assurance != "full":
         mark("⚠", f"assurance is only `{sandbox.assurance}`: {visible(assurance.message, 1000)}", err=True)
+    elif assurance is not None and assurance.status != "True":
+        mark("⚠", f"the walls are weaker than they could be: {visible(assurance.message, 1000)}", err=True)
+    elif assurance is not None and assurance.message:
+        say(f"  note: {visible(assurance.message, 1000)}", err=True)
     if limits is not None and limits.status != "True":
         mark("⚠", f"limits do not all hold for the sandbox as a whole: {visible(limits.message)}", err=True)
 
@@ -238,6 +245,7 @@ def _data(sandbox: Sandbox) -> dict[str, Any]:
     return {
         "annotations": sandbox.annotations,
         "assurance": sandbox.assurance,
+        "tier": sandbox.tier,
         "conditions": sandbox.conditions,
         "created_at": sandbox.created,
         "current_policy_version": sandbox.policy_version,

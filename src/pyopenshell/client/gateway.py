@@ -105,6 +105,7 @@ class Gateway:
         command: Sequence[str] = (),
         tty: bool = False,
         require: str = "",
+        accept_weaker: bool = False,
         memory: str = "",
         cpu: str = "",
         pids: int = 0,
@@ -112,15 +113,17 @@ class Gateway:
     ) -> values.Sandbox:
         """Returns as soon as the gateway answers; the phase tells whether `wait_ready` is still needed.
 
-        `require` is an assurance level below which it must not start; `memory` ("512Mi") and `cpu` ("1.5", "500m")
-        limit everything inside together, `pids` its processes and threads.
+        `require` is an assurance level below which it must not start; with `accept_weaker` it may start in a lower tier
+        of the driver, and with a network that does not hold (docs/isolation.md). `memory` ("512Mi") and `cpu` ("1.5",
+        "500m") limit everything inside together, `pids` its processes and threads.
         """
         spec = api.SandboxSpec(environment=environment or {}, command=command, tty=tty)
         if policy is not None:
             spec.policy.CopyFrom(policy_map.policy_to_proto(policy))
         if limits := {kind: text for kind, text in (("cpu", cpu), ("memory", memory)) if text}:
             spec.template.resources.update({"limits": limits})
-        if local := {key: value for key, value in (("require", require), ("pids", pids)) if value}:
+        wanted = (("require", require), ("accept_weaker", accept_weaker), ("pids", pids))
+        if local := {key: value for key, value in wanted if value}:
             spec.template.driver_config.update({"local": local})
         request = api.CreateSandboxRequest(workspace_scope=self._scope, spec=spec, name=name, labels=labels or {})
         answer = await self._transport.call(OPENSHELL, "CreateSandbox", request, api.SandboxResponse, timeout)

@@ -48,6 +48,12 @@ class Sandbox:
         return found.reason.lower() if found else ""
 
     @property
+    def tier(self) -> str:
+        """Rung of the local driver's ladder that it was built on, "" where nobody said."""
+        found = self.condition("Assurance")
+        return found.message[5] if found and found.message.startswith("tier ") else "A" if found else ""
+
+    @property
     def trouble(self) -> str:
         """`reason: message` of the first condition that is not met, "" when all are."""
         for one in self.conditions:

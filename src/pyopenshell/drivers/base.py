@@ -83,6 +83,8 @@ class Workload:
     require: str = ""
     """Assurance it must have ("full" | "network" | "files"), or "": whatever can be built. Refused before any
     instruction runs when the walls are worth less."""
+    accept_weaker: bool = False
+    """The user's word that a lower tier of the driver, or walls that do not hold the network, will do."""
     memory: int | None = None
     """Bytes for everything inside together, None without limit; `cpu` in CPUs, `pids` in tasks, likewise."""
     cpu: float | None = None
@@ -105,6 +107,8 @@ class WorkloadStatus:
     message: str = ""
     assurance: str = ""
     """What the walls are worth as built: "full", "network", "files" or "none"; "" where nobody says."""
+    tier: str = ""
+    """Rung of the driver's ladder ("A" is the best), "" where it has none."""
     losses: tuple[str, ...] = ()
     """What is not as it should be, one sentence each."""
     limits: Mapping[str, str] = dataclasses.field(default_factory=dict)

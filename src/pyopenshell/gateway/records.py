@@ -76,8 +76,8 @@ class State:
     reason: str
     message: str
     exit_code: int | None = None
-    assurance: tuple[str, str] | None = None
-    """(level, what is not as it should be) of the walls as built; None: unchanged."""
+    assurance: tuple[str, str, str] | None = None
+    """(level, tier, what is not as it should be) of the walls as built; None: unchanged."""
     limits: Mapping[str, str] | None = None
     """How each limit holds; None: unchanged."""
 
@@ -152,8 +152,10 @@ def write(tx: sa.Connection, sandbox_id: str, state: State, now_ms: int, **colum
         condition.transition_time.FromMilliseconds(now_ms)
     condition.status, condition.reason, condition.message = ready, state.reason, state.message
     if state.assurance is not None:
-        level, losses = state.assurance
-        _condition(status, ASSURANCE, level == "full", level.capitalize(), losses, now_ms)
+        level, tier, losses = state.assurance
+        sound = level == "full" and tier in ("", "A")
+        text = losses if tier in ("", "A") else "; ".join([f"tier {tier}", *([losses] if losses else [])])
+        _condition(status, ASSURANCE, sound, level.capitalize(), text, now_ms)
     if state.limits is not None:
         weak = any(not how.startswith("cgroup") for how in state.limits.values())
         how = "; ".join(f"{kind}: {by}" for kind, by in state.limits.items())

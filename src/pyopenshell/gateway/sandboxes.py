@@ -402,7 +402,7 @@ class Sandboxes:
             told = live.standing
             losses = "; ".join(told.losses)
             state = dataclasses.replace(
-                state, assurance=(told.assurance, losses), limits=told.limits if told.limits else None
+                state, assurance=(told.assurance, told.tier, losses), limits=told.limits if told.limits else None
             )
         now = self._clock()
 

@@ -23,6 +23,7 @@ from pyopenshell.wire.gen import openshell_pb2
 _COMMAND_BYTES: Final = 256 * 1024
 _POLICY_BYTES: Final = 256 * 1024
 _TEMPLATE_TEXT: Final = 1024
+_LOCAL: Final = ("require", "accept_weaker", "pids")
 
 
 def checked(request: openshell_pb2.CreateSandboxRequest) -> Policy:
@@ -51,13 +52,14 @@ class Demands:
     """What a sandbox asks of its walls: the assurance it requires and its limits (bytes, CPUs, tasks)."""
 
     require: str = ""
+    accept_weaker: bool = False
     memory: int | None = None
     cpu: float | None = None
     pids: int | None = None
 
 
 def demands(spec: openshell_pb2.SandboxSpec) -> Demands:
-    """From `template.resources` {"limits": {"cpu", "memory"}}, `template.driver_config` {"local": {"require", "pids"}}.
+    """From `template.resources` {"limits": {"cpu", "memory"}} and `template.driver_config` {"local": {...}}.
 
     Raises GatewayError for anything else in them: what cannot be given is never ignored.
     """
@@ -69,18 +71,21 @@ def demands(spec: openshell_pb2.SandboxSpec) -> Demands:
         raise invalid("numbers must be finite", field=limits_field) from None
     given = _only(resources.pop("limits", {}), ("cpu", "memory"), f"{limits_field}.limits")
     _only(resources, (), limits_field)
-    local = _only(drivers.pop("local", {}), ("require", "pids"), f"{local_field}.local")
+    local = _only(drivers.pop("local", {}), _LOCAL, f"{local_field}.local")
     _only(drivers, (), local_field)
     require = local.get("require", "")
     if require not in ("", *REQUIRABLE):
         raise invalid(f"require must be one of {', '.join(REQUIRABLE)}", field=f"{local_field}.local.require")
+    weaker = local.get("accept_weaker", False)
+    if not isinstance(weaker, bool):
+        raise invalid("accept_weaker must be true or false", field=f"{local_field}.local.accept_weaker")
     try:
         cpu = None if "cpu" not in given else quantities.cpus(given["cpu"])
         memory = None if "memory" not in given else quantities.size(given["memory"])
         pids = None if "pids" not in local else quantities.tasks(local["pids"])
     except ValueError as error:
         raise invalid(str(error), field=limits_field) from None
-    return Demands(require, memory, cpu, pids)
+    return Demands(require, weaker, memory, cpu, pids)
 
 
 def _only(found: object, known: tuple[str, ...], field: str) -> dict[str, Any]:

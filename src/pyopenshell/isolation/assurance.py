@@ -14,6 +14,16 @@ NETWORK, FILES = "network", "files"
 LEVELS: Final = ("full", "network", "files", "none")
 REQUIRABLE: Final = LEVELS[:3]
 """What `sandbox create --require` takes."""
+TIERS: Final = {
+    "A": "user namespaces and nftables",
+    "B": "user namespaces, no nftables: refused UDP and ICMP are not logged",
+    "C": "namespaces for root only, no user namespaces: the sandbox is a user of its own on the host",
+    "D": "no namespaces, but Landlock and seccomp notification",
+    "E": "nothing to build walls from",
+}
+"""The ladder (docs/isolation.md). Everything below A is entered only with the user's word."""
+BUILT: Final = "ABC"
+"""Tiers the local driver builds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

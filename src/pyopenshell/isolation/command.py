@@ -17,7 +17,7 @@ import termios
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from pyopenshell.isolation import seccomp, syscalls
+from pyopenshell.isolation import landlock, seccomp, syscalls
 from pyopenshell.isolation.walls import WORKDIR, WallError
 
 _TIOCGPTN, _TIOCSPTLCK = 0x80045430, 0x40045431
@@ -27,14 +27,16 @@ _ABOVE_ALL = 64
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Restrictions:
-    """What every command loses. `landlock` is a ruleset descriptor, None where best effort found no Landlock."""
+    """What every command loses. `landlock` is (ruleset descriptor, ABI), None where best effort found no Landlock."""
 
     program: bytes
-    landlock: int | None
+    landlock: tuple[int, int] | None
     processes: int
     open_files: int
     memory: int | None = None
     """Bytes of data each process may have; None where something better limits it, or nobody asked."""
+    ids: tuple[int, int] | None = None
+    """User and group to become where init is not the sandbox's user already (tier C)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def start(command: Command, stdio: Sequence[int], restrictions: Restrictions) ->
     """
     master = slave = None
     if command.tty:
-        master, slave = _terminal(command.columns, command.rows)
+        master, slave = _terminal(command.columns, command.rows, restrictions.ids)
         stdio = (slave, slave, slave)
     try:
         return _fork(command, stdio, restrictions), master
@@ -79,14 +81,17 @@ def start(command: Command, stdio: Sequence[int], restrictions: Restrictions) ->
             os.close(slave)
 
 
-def _terminal(columns: int, rows: int) -> tuple[int, int]:
+def _terminal(columns: int, rows: int, owner: tuple[int, int] | None) -> tuple[int, int]:
     """A terminal of the *sandbox's* devpts, so that `tty` names it inside."""
     master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
         number = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))[0]
         fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        return master, os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        slave = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        if owner is not None:
+            os.fchown(slave, *owner)
+        return master, slave
     except BaseException:
         os.close(master)
         raise
@@ -125,7 +130,7 @@ def _child(command: Command, stdio: Sequence[int], restrictions: Restrictions, w
         os.setsid()
         if command.tty:
             fcntl.ioctl(stdio[0], termios.TIOCSCTTY, 0)
-        _only(stdio, writer, restrictions.landlock)
+        _only(stdio, writer, restrictions.landlock[0] if restrictions.landlock else None)
         writer = 3
         _limits(restrictions)
         os.umask(0o022)
@@ -134,11 +139,16 @@ def _child(command: Command, stdio: Sequence[int], restrictions: Restrictions, w
         step = "walls"
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)  # ignored signals survive execve, and CPython ignores two
+        if restrictions.ids is not None:
+            uid, gid = restrictions.ids
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
         # The bounding set was emptied once by init.
         syscalls.drop_capabilities()
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if restrictions.landlock is not None:
-            syscalls.syscall("landlock_restrict_self", 4, 0)
+            landlock.restrict(4, restrictions.landlock[1])
         seccomp.install(restrictions.program)  # last: it refuses seccomp() and more
         step = "exec"
         os.execvpe(command.argv[0], list(command.argv), dict(command.environment))  # noqa: S606 - no shell is wanted
@@ -149,9 +159,9 @@ def _child(command: Command, stdio: Sequence[int], restrictions: Restrictions, w
         os._exit(127)
 
 
-def _only(stdio: Sequence[int], writer: int, landlock: int | None) -> None:
+def _only(stdio: Sequence[int], writer: int, ruleset: int | None) -> None:
     """Leave exactly 0-2 for the command, 3 (error report) and 4 (Landlock), both close-on-exec."""
-    wanted = [*stdio, writer] + ([] if landlock is None else [landlock])
+    wanted = [*stdio, writer] + ([] if ruleset is None else [ruleset])
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD, _ABOVE_ALL) for fd in wanted]
     for place, fd in enumerate(high):
         os.dup2(fd, place, inheritable=place < 3)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +21,7 @@ from pyopenshell.isolation import channel
 from pyopenshell.isolation.netlink import SocketDiagnosis
 from pyopenshell.isolation.network import original_destination
 from pyopenshell.isolation.processes import Image, Key, ancestors, read_image, read_status, stat_key
-from pyopenshell.isolation.watcher import NOBODY, RECORD, SO_MARK
+from pyopenshell.isolation.watcher import NOBODY, RECORD, SO_MARK, TARGET
 
 
 class IdentityError(Exception):
@@ -99,6 +99,16 @@ class _Record(NamedTuple):
     pid: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallRefused:
+    """A system call that no command may make: what it is called, who made it, how often this program until now."""
+
+    call: str
+    exe: str
+    pid: int
+    count: int
+
+
 class ConnectionIdentity:
     """Answers `Identifier` for one sandbox; lives on one event loop.
 
@@ -108,14 +118,24 @@ class ConnectionIdentity:
     a connection it did not record is an error, never a scan: a scan sees who holds the socket *now*, which the caller
     can choose.
 
+    `refused` hears of the system calls that the watcher refused.
+
     The first hash seen for a path is trusted for the life of this object; another one is an error from then on.
     """
 
-    def __init__(self, diag: socket.socket, records: socket.socket | None, proc: int) -> None:
+    def __init__(
+        self,
+        diag: socket.socket,
+        records: socket.socket | None,
+        proc: int,
+        refused: Callable[[CallRefused], None] = lambda _: None,
+    ) -> None:
         self._diagnosis = SocketDiagnosis(diag)
         self._diag, self._socket, self._proc = diag, records, proc
         self._buffer = bytearray(_MAX_RECORD)  # kept: allocating it anew costs more than the whole look-up
         self._records: dict[int, _Record] = {}
+        self._targets: dict[int, tuple[str, int]] = {}
+        self._refused = refused
         self._chains: dict[int, _Chain] = {}
         self._hashes: dict[Key, str] = {}
         self._pending: dict[Key, asyncio.Future[str]] = {}
@@ -165,6 +185,22 @@ class ConnectionIdentity:
         if not chain.sha256:
             await self._judge(chain)
         return Identity(pid, chain.exe, chain.ancestors, chain.sha256, chain.doubtful)
+
+    def destination(self, accepted: socket.socket) -> tuple[str, int] | None:
+        """Where a captured connection was going: (canonical address, port); None where it was going to us.
+
+        Ask once, before `identify`.
+        """
+        found = original_destination(accepted)
+        if found is not None or self._socket is None:
+            return found
+        with contextlib.suppress(OSError):
+            mark = accepted.getsockopt(socket.SOL_SOCKET, SO_MARK) & 0xFFFFFFFF
+            for _ in range(_QUEUED):
+                if mark in self._targets or not self._take(1):
+                    break
+            return self._targets.pop(mark, None)
+        return None
 
     def _recorded(self, accepted: socket.socket) -> _Record:
         try:
@@ -237,6 +273,12 @@ class ConnectionIdentity:
         if cut:
             channel.close_all(fds)
             return
+        if size == TARGET.size:
+            mark, raw, port, version = TARGET.unpack_from(self._buffer)
+            host = socket.inet_ntop(*((socket.AF_INET6, raw) if version == 6 else (socket.AF_INET, raw[:4])))
+            _bound(self._targets)
+            self._targets[mark] = (host, port)
+            return
         if size == RECORD.size:
             mark, number, pid = RECORD.unpack_from(self._buffer)
             chain = self._chains.get(number)
@@ -244,14 +286,17 @@ class ConnectionIdentity:
                 return  # not told: the connection stays unseen
         else:
             message = json.loads(memoryview(self._buffer)[:size].tobytes())
+            if "refused" in message:
+                channel.close_all(fds)
+                exe = _printable(message["exe"])
+                self._refused(CallRefused(message["refused"], exe, message["p"], message["count"]))
+                return
             mark, number, pid = message["m"], message["c"], message["p"]
             chain = self._introduced(message, fds)
             self._chains[number] = chain
             if len(self._chains) > _CHAINS:
                 del self._chains[next(iter(self._chains))]
-        if len(self._records) >= _RECORDS:
-            for old in list(self._records)[: _RECORDS // 2]:
-                del self._records[old]
+        _bound(self._records)
         self._records[mark] = _Record(chain, pid)
 
     def _introduced(self, message: dict[str, Any], fds: list[int]) -> _Chain:
@@ -300,6 +345,12 @@ class ConnectionIdentity:
             raise IdentityError("owner_ambiguous", "ambiguous shared socket ownership")
         pid, links = owners[0]
         return _Record(_Chain(links), pid)
+
+
+def _bound(table: dict[int, Any]) -> None:
+    if len(table) >= _RECORDS:
+        for old in list(table)[: _RECORDS // 2]:
+            del table[old]
 
 
 def _lookup(diagnosis: SocketDiagnosis, accepted: socket.socket) -> tuple[int, int, int] | None:

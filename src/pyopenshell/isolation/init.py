@@ -13,11 +13,13 @@ import select
 import signal
 import socket
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from pyopenshell.isolation import channel, command, landlock, mounts, network, seccomp, syscalls
-from pyopenshell.isolation.assurance import FILES, Loss
+from pyopenshell.isolation import channel, command, confinement, landlock, mounts, network, seccomp, syscalls
+from pyopenshell.isolation.assurance import Loss
 from pyopenshell.isolation.channel import Message
-from pyopenshell.isolation.walls import BASE_READ, BASE_WRITE, UID, WallError, Walls, wall
+from pyopenshell.isolation.redirect import Doors
+from pyopenshell.isolation.walls import UID, WallError, Walls, wall
 
 
 def main(control: socket.socket, lifeline: socket.socket, walls: Walls) -> None:
@@ -26,23 +28,40 @@ def main(control: socket.socket, lifeline: socket.socket, walls: Walls) -> None:
     syscalls.set_process_name("openshell-init")
     syscalls.set_command_line("openshell-init")  # the host's names paths of the host
     try:
-        restrictions, offered, losses = _build(control, walls)
+        built = _build(control, walls)
     except WallError as error:
         channel.send(control, {"failed": error.as_message()})
         os._exit(1)
     channel.send(
-        control, {"ready": list(offered), "losses": [loss.as_message() for loss in losses]}, list(offered.values())
+        control,
+        {
+            "ready": list(built.offered),
+            "tier": built.tier,
+            "losses": [loss.as_message() for loss in built.losses],
+            "doors": None if built.doors is None else built.doors.as_message(),
+        },
+        list(built.offered.values()),
     )
-    channel.close_all(offered.values())
-    _Server(control, lifeline, restrictions).run()
+    channel.close_all(built.offered.values())
+    _Server(control, lifeline, built.restrictions).run()
 
 
-def _build(control: socket.socket, walls: Walls) -> tuple[command.Restrictions, dict[str, int], list[Loss]]:
+class _Built(NamedTuple):
+    restrictions: command.Restrictions
+    offered: dict[str, int]
+    """Descriptors for the driver host and the supervisor, by name."""
+    losses: list[Loss]
+    tier: str
+    doors: Doors | None
+
+
+def _build(control: socket.socket, walls: Walls) -> _Built:
     message, trees = channel.receive(control)
     if message is None:
         os._exit(1)
+    mapped = walls.tier == "A"
     with wall("IdMapRefused"):
-        if os.getuid() != UID:
+        if mapped and os.getuid() != UID:
             # Root made this namespace and its id is not mapped here: creating files would fail. Become the mapped id;
             # capabilities survive because uid 0 of the host is not this namespace's root.
             os.setgroups([])
@@ -51,65 +70,39 @@ def _build(control: socket.socket, walls: Walls) -> tuple[command.Restrictions, 
     with wall("PrivilegesNotDropped"):
         os.setsid()
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the ids: changing them clears it
-    offered = {name: sock.detach() for name, sock in network.build().items()}
+    group = UID if mapped else walls.host_gid
+    net = network.build(group, accept_weaker=walls.accept_weaker)
+    tier, losses = walls.tier if not mapped or net.doors is None else "B", net.losses
+    offered = {name: sock.detach() for name, sock in net.sockets.items()}
     with contextlib.suppress(OSError):  # cosmetic; some container profiles deny it
         syscalls.sethostname(walls.hostname)
     with wall("MountsRefused"):
-        losses = mounts.build(walls, trees)
+        losses += mounts.build(walls, trees)
     with wall("PrivilegesNotDropped"):
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         syscalls.drop_bounding_set()
-    ruleset, more = _landlock(walls)
+    version = landlock.abi()
+    rules, more = confinement.ruleset(walls, version)
     with wall("SeccompUnavailable"):
         # One listener for the whole sandbox: every command inherits the filter.
         offered["notify"] = seccomp.install_listener(seccomp.watched_filter())
     offered["proc"] = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     offered["root"] = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    program = seccomp.command_filter()
+    program = seccomp.command_filter(watched=True)
     processes = min(walls.processes, walls.limits.pids or walls.processes)
     # Where no control group limits the memory of all, each process has the limit for itself.
     memory = None if "memory" in message["held"] else walls.limits.memory
-    restrictions = command.Restrictions(program, ruleset, processes, walls.open_files, memory)
-    if "nflog" not in offered:
-        losses.append(Loss("", "NFLOG is unavailable: packets the fence refuses are not logged"))
-    return restrictions, offered, losses + more
+    ids = None if mapped else (walls.host_uid, walls.host_gid)
+    domain = None if rules is None else (rules.fd, version)
+    restrictions = command.Restrictions(program, domain, processes, walls.open_files, memory, ids)
+    if not mapped:
+        losses.append(Loss("", NO_USER_NAMESPACE))
+    return _Built(restrictions, offered, losses + more, tier, net.doors)
 
 
-def _landlock(walls: Walls) -> tuple[int | None, list[Loss]]:
-    """(ruleset descriptor, what could not be done). With `landlock_required` anything missing is an error."""
-    with wall("LandlockUnavailable"):
-        version = landlock.abi()
-        if not version:
-            if walls.landlock_required:
-                raise OSError("this kernel offers no Landlock")
-            text = "Landlock is unavailable: filesystem_policy is not enforced beyond the mounts"
-            return None, [Loss(FILES, text)]
-        ruleset = landlock.Ruleset(version)
-        # Without this `ls /` and `ls /dev` fail, and programs that walk up from the workdir with them.
-        ruleset.allow("/", landlock.LIST)
-        for path in BASE_READ:
-            ruleset.allow(path, landlock.READ)
-        for path in BASE_WRITE:
-            ruleset.allow(path, landlock.WRITE)
-        missing = [path for path in walls.read_only if not _allow(ruleset, path, landlock.READ)]
-        missing += [path for path in walls.read_write if not _allow(ruleset, path, landlock.WRITE)]
-    # Such a path is not opened to anybody: said, but nothing is weaker for it.
-    losses = [Loss("", f"filesystem_policy names {path}, which does not exist in the sandbox") for path in missing]
-    if losses and walls.landlock_required:
-        text = "; ".join(loss.text for loss in losses)
-        raise WallError("FilesystemPolicyPath", text, "remove the path or create it on the host")
-    if version < landlock.TRUNCATE_ABI:
-        text = f"Landlock ABI {version} does not confine truncation: a file that may only be read can be emptied"
-        losses.append(Loss(FILES, text))
-    return ruleset.fd, losses
-
-
-def _allow(ruleset: landlock.Ruleset, path: str, rights: int) -> bool:
-    """Also where /etc is a farm of symbolic links: the rule belongs to what they lead to."""
-    if path == "/etc" or path.startswith("/etc/"):
-        for part in (mounts.INJECTED_ETC, mounts.HOST_ETC):
-            ruleset.allow(part + path.removeprefix("/etc"), rights)
-    return ruleset.allow(path, rights)
+NO_USER_NAMESPACE = (
+    "no user namespaces: commands run as a host user of their own, and the sandbox's init as the host's root"
+)
 
 
 class _Server:

@@ -31,7 +31,7 @@ from pyopenshell.isolation.syscalls import (
     MS_SLAVE,
     mount,
 )
-from pyopenshell.isolation.walls import Walls
+from pyopenshell.isolation.walls import UID, Walls
 
 _HOST_READ_ONLY = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -71,9 +71,12 @@ def build(walls: Walls, trees: Sequence[int]) -> list[Loss]:
     _programs(root, host)
     _attach(sources[0], root + INJECTED_ETC, attached, writable=False)
     _etc(root, host)
+    if walls.tier != "A":
+        _names(root, walls)
     _devices(root)
     _procfs(root)
-    for path, options in (("/tmp", f"mode=1777,size={walls.tmp_megabytes}m"), ("/run", "mode=755,size=16m")):
+    own = "" if walls.tier == "A" else f",uid={walls.host_uid},gid={walls.host_gid}"
+    for path, options in (("/tmp", f"mode=1777,size={walls.tmp_megabytes}m"), ("/run", f"mode=755,size=16m{own}")):
         os.mkdir(root + path)
         mount("tmpfs", root + path, "tmpfs", MS_NOSUID | MS_NODEV, options)
     os.mkdir(root + "/var")
@@ -203,6 +206,24 @@ def _etc(root: str, host: HostTrees) -> None:
         return
     syscalls.umount(layer, syscalls.MNT_DETACH)
     os.rmdir(layer)
+
+
+def _names(root: str, walls: Walls) -> None:
+    """The user `sandbox` under the id that it has where none is mapped."""
+    layer = root + INJECTED_ETC if os.path.isdir(root + INJECTED_ETC) else root + "/etc"
+    for name in ("passwd", "group"):
+        with open(f"{layer}/{name}", encoding="ascii") as file:
+            text = file.read()
+        for known, ours in (
+            (f":{UID}:{UID}:", f":{walls.host_uid}:{walls.host_gid}:"),
+            (f":{UID}:", f":{walls.host_gid}:"),
+        ):
+            text = text.replace(known, ours)
+        own = f"{root}/.{name}"
+        with open(own, "w", encoding="ascii") as file:
+            file.write(text)
+        os.chmod(own, 0o644)
+        _bind(own, f"{layer}/{name}", read_only=True)
 
 
 def _farm(root: str, layer: str, below: str, target: str) -> None:

@@ -6,11 +6,25 @@ Runs in init, inside the new namespaces. Nobody enters the namespace later: sock
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socket
 
 from pyopenshell.isolation import nft
+from pyopenshell.isolation.assurance import Loss
 from pyopenshell.isolation.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Netlink
-from pyopenshell.isolation.walls import CAPTURE_PORT, DNS_PORT, PROXY, UID, WORKLOAD, WORKLOAD6, wall
+from pyopenshell.isolation.redirect import Doors
+from pyopenshell.isolation.walls import (
+    ACCEPT,
+    CAPTURE_PORT,
+    DNS_PORT,
+    FIXES,
+    PROXY,
+    UID,
+    WORKLOAD,
+    WORKLOAD6,
+    WallError,
+    wall,
+)
 
 _ORIGINAL_DESTINATION = 80
 """SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST."""
@@ -19,19 +33,33 @@ _SYSCTLS = (
     ("ipv4/tcp_fastopen", "0"),
     ("mptcp/enabled", "0"),
     ("ipv4/ip_unprivileged_port_start", "0"),
-    ("ipv4/ping_group_range", f"{UID} {UID}"),
 )
 
 
-def build() -> dict[str, socket.socket]:
-    """Configure the namespace; returns the sockets by name.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Network:
+    """`sockets` by name: `proxy`, `capture`, `dns-tcp` (listening), `dns` (UDP), `diag`; the middle three once more
+    with `6` behind the name where the kernel has IPv6; `nflog` where it has that.
+    """
 
-    `proxy`, `capture`, `dns-tcp` (listening), `dns` (UDP) and `diag` are always there; the middle three once more with
-    `6` behind the name where the kernel has IPv6, `nflog` where it has that.
+    sockets: dict[str, socket.socket]
+    losses: list[Loss]
+    doors: Doors | None = None
+    """Tier B: where the watcher connects what nothing redirects. None: nftables does it."""
+
+
+NO_FENCE = "no nftables: UDP and ICMP are refused, but what was tried is not logged"
+
+
+def build(group: int = UID, *, accept_weaker: bool = False) -> Network:
+    """Configure the namespace. `group` may ping its own addresses. Raises WallError.
+
+    Without nftables (tier B, only where that is accepted) there is no route: nothing but TCP that the watcher connects
+    to a door comes anywhere.
     """
     with wall("NetworkRefused"):
         ipv6 = addresses()
-        _sysctls()
+        _sysctls(group)
         with open("/proc/sys/net/ipv4/tcp_fwmark_accept", "w") as file:  # IPv6 too
             file.write("1")  # an accepted socket bears its client's mark: identity
         sockets = {"proxy": _bound(PROXY, socket.SOCK_STREAM)}
@@ -43,9 +71,31 @@ def build() -> dict[str, socket.socket]:
     with contextlib.suppress(OSError):  # a kernel without NFLOG loses the events, not the refusal
         sockets["nflog"] = nft.nflog_socket()
     local = ("127.0.0.0/8", WORKLOAD, "::1", WORKLOAD6) if ipv6 else ("127.0.0.0/8", WORKLOAD)
-    with wall("NftablesUnavailable"):
+    try:
         nft.rules(PROXY, local, CAPTURE_PORT, DNS_PORT, log="nflog" in sockets).commit()
-    return sockets
+    except OSError as error:
+        if not accept_weaker:
+            raise WallError(
+                "NftablesUnavailable", str(error), f"{FIXES['NftablesUnavailable']}; or {ACCEPT}"
+            ) from error
+        return _without_fence(sockets, Loss("", f"{NO_FENCE} ({error})"), ipv6=ipv6)
+    with wall("NetworkRefused"):
+        routes(ipv6=ipv6)
+    missing = [] if "nflog" in sockets else ["NFLOG is unavailable: packets the fence refuses are not logged"]
+    return Network(sockets, [Loss("", text) for text in missing])
+
+
+def _without_fence(sockets: dict[str, socket.socket], loss: Loss, *, ipv6: bool) -> Network:
+    """UDP is not redirected, so policy DNS listens where resolv.conf says."""
+    if "nflog" in sockets:
+        sockets.pop("nflog").close()
+    with wall("NetworkRefused"):
+        sockets.pop("dns").close()
+        sockets["dns"] = _bound((PROXY[0], 53), socket.SOCK_DGRAM)
+    families = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")) if ipv6 else ((socket.AF_INET, "127.0.0.1"),)
+    own = ("127.0.0.0/8", f"{PROXY[0]}/32", f"{WORKLOAD}/32", "::1/128", f"{WORKLOAD6}/128")
+    capture = {int(family): (loopback, CAPTURE_PORT) for family, loopback in families}
+    return Network(sockets, [loss], Doors(capture, {f: (host, DNS_PORT) for f, (host, _) in capture.items()}, own))
 
 
 def _bound(address: tuple[str, int], kind: int) -> socket.socket:
@@ -84,18 +134,27 @@ def addresses() -> bool:
         route.loopback_up()
         route.add_address(PROXY[0], 32)
         route.add_address(WORKLOAD, 32)
-        route.everything_is_local(socket.AF_INET, WORKLOAD)
         try:
             route.add_address(WORKLOAD6, 128)
         except OSError:
             return False  # ipv6.disable=1: there is nothing to fence
-        route.everything_is_local(socket.AF_INET6)
         return True
     finally:
         route.close()
 
 
-def _sysctls() -> None:
-    for name, value in _SYSCTLS:
+def routes(*, ipv6: bool) -> None:
+    """Every address is local: a connection to anywhere reaches the fence, which captures it."""
+    route = Netlink.open(NETLINK_ROUTE)
+    try:
+        route.everything_is_local(socket.AF_INET, WORKLOAD)
+        if ipv6:
+            route.everything_is_local(socket.AF_INET6)
+    finally:
+        route.close()
+
+
+def _sysctls(group: int) -> None:
+    for name, value in (*_SYSCTLS, ("ipv4/ping_group_range", f"{group} {group}")):
         with contextlib.suppress(OSError), open(f"/proc/sys/net/{name}", "w") as file:
             file.write(value)

@@ -23,8 +23,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from pyopenshell.isolation import cgroups, landlock, mounts, network, nft, seccomp, syscalls, watcher, zygote
-from pyopenshell.isolation.assurance import FILES, NETWORK, Loss, level
+from pyopenshell.isolation import cgroups, channel, landlock, mounts, network, nft, seccomp, syscalls, watcher, zygote
+from pyopenshell.isolation.assurance import FILES, NETWORK, TIERS, Loss, level
 from pyopenshell.isolation.syscalls import MS_REC, MS_SLAVE, mount
 from pyopenshell.isolation.walls import FIXES, UID, Walls
 
@@ -36,7 +36,6 @@ _USER, _MOUNTS, _NET, _PIDS = (
     syscalls.CLONE_NEWNET,
     syscalls.CLONE_NEWPID,
 )
-_TREE = _USER | _MOUNTS | _PIDS
 _NOWHERE = ("192.0.2.1", 9)
 """A documentation address; tried only where there is no device but `lo`."""
 
@@ -61,7 +60,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """`tier` is a letter of the ladder; only A is built by the local driver. `level` is one of assurance.LEVELS."""
+    """`tier` is a letter of the ladder (assurance.TIERS), `level` one of assurance.LEVELS."""
 
     kernel: str
     machine: str
@@ -101,7 +100,8 @@ def run(timeout: float = ALL_SECONDS) -> Report:
 
 def main() -> None:
     begun = time.monotonic()
-    findings = [_probe(wall) for wall in _walls()]
+    mapped = _in_child(_user, _USER | syscalls.CLONE_NEWUTS)[0] or os.geteuid() != 0
+    findings = [_probe(wall) for wall in _walls(_USER if mapped else 0)]
     found = {one.key: one.holds for one in findings}
     report = Report(
         kernel=os.uname().release,
@@ -124,10 +124,10 @@ def judge(findings: Sequence[Finding]) -> str:
 
 def _tier(found: dict[str, bool]) -> str:
     """The rung of the ladder this machine reaches (docs/isolation.md)."""
-    if found["user_namespace"] and found["network_namespace"]:
+    if found["network_namespace"] and found["mount_namespace"]:
+        if not found["user_namespace"]:
+            return "C" if found["id_mapping"] else "E"
         return "A" if found["nftables"] else "B"
-    if os.geteuid() == 0 and _in_child(_fence, _NET)[0]:
-        return "C"
     return "D" if found["connect_watcher"] and found["landlock"] else "E"
 
 
@@ -254,6 +254,18 @@ def _ids() -> str:
     return f"{inside} inside is {outside} outside, and nobody else is mapped"
 
 
+def _own_id() -> str:
+    """Tier C: commands become a user of the host that nobody else is."""
+    uid, gid = _host_ids()
+    if not uid:
+        raise Missing("no id but 0 is mapped here")
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    _expect(errno.EPERM, "becoming root again", lambda: os.setuid(0))
+    return f"a process became {uid} for good"
+
+
 def _other(name: str, ours: str) -> Callable[[], str]:
     def work() -> str:
         inside = os.readlink(f"/proc/self/ns/{name}")
@@ -282,7 +294,7 @@ def _mount() -> str:
 
 def _fence() -> str:
     """TCP to anywhere must arrive at the proxy's capturing socket; nothing else may leave."""
-    sockets = network.build()
+    sockets = network.build(os.getgid()).sockets
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
         tcp.settimeout(CHILD_SECONDS / 2)
         tcp.connect(_NOWHERE)
@@ -324,7 +336,7 @@ def _landlock() -> str:
     ruleset = landlock.Ruleset(version)
     ruleset.allow("/usr", landlock.READ)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    syscalls.syscall("landlock_restrict_self", ruleset.fd, 0)
+    landlock.restrict(ruleset.fd, version)
     os.listdir("/usr")
     _expect(errno.EACCES, "reading /etc/passwd", lambda: os.open("/etc/passwd", os.O_RDONLY))
     _expect(errno.EACCES, "listing /", lambda: os.listdir("/"))
@@ -351,25 +363,36 @@ def _filter() -> str:
 
 def _connect_watcher() -> str:
     """One connect(), held by the kernel, seen, its socket fetched and marked, and refused with our own error."""
-    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # taking the mapped id cleared it; the watcher itself is outside
-    notify = seccomp.install_listener(seccomp.watched_filter())
+    ours, theirs = channel.pair()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
             zygote.die_with(parent)
+            syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # taking the mapped id cleared it
+            notify = seccomp.install_listener(seccomp.watched_filter())  # from here on what is refused waits, too
+            channel.send(theirs, {}, [notify])
+            os.close(notify)
             socket.socket(socket.AF_INET, socket.SOCK_STREAM).connect(("127.0.0.1", 9))
             os._exit(0)
         except OSError as error:
             os._exit(error.errno or 255)
         finally:
             os._exit(255)
+    theirs.close()
+    with ours:
+        ours.settimeout(CHILD_SECONDS / 2)
+        message, fds = channel.receive(ours)
+    if message is None:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        raise Missing(os.strerror(code))
+    notify = fds[0]
     if not select.select([notify], [], [], CHILD_SECONDS / 2)[0]:
         raise Missing("connect() was not reported")
     call = seccomp.receive(notify)
     pidfd = os.pidfd_open(call.thread)
-    with socket.socket(fileno=syscalls.pidfd_getfd(pidfd, call.first_argument & 0xFFFFFFFF)) as caller:
+    with socket.socket(fileno=syscalls.pidfd_getfd(pidfd, call.descriptor)) as caller:
         caller.setsockopt(socket.SOL_SOCKET, watcher.SO_MARK, 7)
     seccomp.fail(notify, call.id, errno.EACCES)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -442,6 +465,8 @@ def _privileges() -> str:
 
 
 def _process_limit() -> str:
+    if os.getuid() == 0:  # as in tier C: the limit is the sandbox's user's, and root has none
+        os.setresuid(*[_host_ids()[0]] * 3)
     resource.setrlimit(resource.RLIMIT_NPROC, (8, 8))
     made: list[int] = []
     try:
@@ -506,48 +531,54 @@ def _gone(name: str) -> list[str]:
     return left
 
 
-def _walls() -> list[_Wall]:
+def _walls(user_flag: int) -> list[_Wall]:
+    """`user_flag` is CLONE_NEWUSER, or 0 where only root makes namespaces (tier C)."""
+    tree = user_flag | _MOUNTS | _PIDS
+
     def namespace(name: str, title: str, flag: int, what: str) -> _Wall:
         work = _other(name, os.readlink(f"/proc/self/ns/{name}"))
-        lost = f"no sandbox is made: {what} would be the host's"
-        return _Wall(f"{name}_namespace", title, work, _USER | flag, "", True, lost, FIXES["UserNamespacesUnavailable"])
+        lost, fix = f"no sandbox is made: {what} would be the host's", FIXES["UserNamespacesUnavailable"]
+        return _Wall(f"{name}_namespace", title, work, user_flag | flag, "", True, lost, fix)
 
+    without_user = "no sandbox is made" if user_flag else f"tier C: {TIERS['C']} (--accept-weaker)"
     user, limited = FIXES["UserNamespacesUnavailable"], FIXES["NetworkRefused"]
     no_sandbox = "no sandbox is made"
     return [
-        _Wall("user_namespace", "user namespace", _user, _USER | syscalls.CLONE_NEWUTS, "", True, no_sandbox, user),
-        _Wall("id_mapping", "id mapping", _ids, _USER, "", True, no_sandbox, FIXES["IdMapRefused"]),
-        _Wall("mount_namespace", "mount namespace", _mount, _USER | _MOUNTS, "", True, no_sandbox,
+        _Wall("user_namespace", "user namespace", _user, _USER | syscalls.CLONE_NEWUTS, "", bool(user_flag),
+              without_user, user),
+        _Wall("id_mapping", "id mapping", _ids, _USER, "", True, no_sandbox, FIXES["IdMapRefused"])
+        if user_flag
+        else _Wall("id_mapping", "an id of the sandbox's own", _own_id, 0, "", True, no_sandbox, FIXES["IdMapRefused"]),
+        _Wall("mount_namespace", "mount namespace", _mount, user_flag | _MOUNTS, "", True, no_sandbox,
               FIXES["MountsRefused"]),
-        _Wall("pid_namespace", "PID namespace", _pid, _USER | _PIDS, "", True, no_sandbox, user),
+        _Wall("pid_namespace", "PID namespace", _pid, user_flag | _PIDS, "", True, no_sandbox, user),
         namespace("ipc", "IPC namespace", syscalls.CLONE_NEWIPC, "System V IPC and message queues"),
         namespace("uts", "UTS namespace", syscalls.CLONE_NEWUTS, "the host name"),
         namespace("cgroup", "cgroup namespace", syscalls.CLONE_NEWCGROUP, "the control groups"),
-        _Wall("network_namespace", "network namespace", _bare_network, _USER | _NET, NETWORK, True,
+        _Wall("network_namespace", "network namespace", _bare_network, user_flag | _NET, NETWORK, True,
               f"{no_sandbox}: the host's network would be open", limited),
-        _Wall("nftables", "nftables fence", _fence, _USER | _NET, NETWORK, True,
-              f"{no_sandbox} (tier B is not built)",
-              FIXES["NftablesUnavailable"]),
-        _Wall("nflog", "NFLOG", _nflog, _USER | _NET, "", False, "direct connections are refused, but not logged",
+        _Wall("nftables", "nftables fence", _fence, user_flag | _NET, "", False,
+              f"tier B: {TIERS['B']} (--accept-weaker)", FIXES["NftablesUnavailable"]),
+        _Wall("nflog", "NFLOG", _nflog, user_flag | _NET, "", False, "direct connections are refused, but not logged",
               "sudo modprobe nfnetlink_log"),
-        _Wall("ipv6", "IPv6", _ipv6, _USER | _NET, "", False, "programs inside have IPv4 only; nothing is open",
+        _Wall("ipv6", "IPv6", _ipv6, user_flag | _NET, "", False, "programs inside have IPv4 only; nothing is open",
               "boot without ipv6.disable=1"),
         _Wall("connect_watcher", "connect watcher (seccomp notify, WAIT_KILLABLE_RECV, pidfd_getfd)", _connect_watcher,
-              _USER | _NET, NETWORK, True, f"{no_sandbox}: nobody would know which program connects",
+              user_flag | _NET, NETWORK, True, f"{no_sandbox}: nobody would know which program connects",
               FIXES["SeccompUnavailable"]),
         _Wall("seccomp", "seccomp filter", _filter, 0, NETWORK, True,
               f"{no_sandbox}: the kernel's whole surface would be open",
               FIXES["SeccompUnavailable"]),
-        _Wall("privileges", "capabilities and no_new_privs", _privileges, _USER | syscalls.CLONE_NEWUTS, FILES,
+        _Wall("privileges", "capabilities and no_new_privs", _privileges, user_flag | syscalls.CLONE_NEWUTS, FILES,
               True, no_sandbox, FIXES["PrivilegesNotDropped"]),
-        _Wall("mount_setattr", "mount_setattr", _mount_setattr, _TREE, FILES, True, no_sandbox,
+        _Wall("mount_setattr", "mount_setattr", _mount_setattr, tree, FILES, True, no_sandbox,
               "install a kernel of Linux 5.12 or newer"),
-        _Wall("proc", "fresh /proc", _proc, _TREE, FILES, True, f"{no_sandbox}: the host's processes would be visible",
+        _Wall("proc", "fresh /proc", _proc, tree, FILES, True, f"{no_sandbox}: the host's processes would be visible",
               "docker run --security-opt systempaths=unconfined IMAGE"),
-        _Wall("root", "root file system", _tree("root"), _TREE, FILES, True, no_sandbox, FIXES["MountsRefused"]),
-        _Wall("overlay", "overlayfs", _overlay, _TREE, "", False, "plain bind mounts take its place; see the next line",
+        _Wall("root", "root file system", _tree("root"), tree, FILES, True, no_sandbox, FIXES["MountsRefused"]),
+        _Wall("overlay", "overlayfs", _overlay, tree, "", False, "plain bind mounts take its place; see the next line",
               "sudo modprobe overlay"),
-        _Wall("host_sockets", "host sockets out of reach", _tree("sockets"), _TREE, NETWORK, False,
+        _Wall("host_sockets", "host sockets out of reach", _tree("sockets"), tree, NETWORK, False,
               "a world-writable unix socket of the host in that directory can be reached",
               "sudo modprobe overlay, or unmount what is mounted below it"),
         _Wall("landlock", "Landlock", _landlock, 0, FILES, False, "filesystem_policy is not enforced beyond the mounts",
@@ -558,7 +589,8 @@ def _walls() -> list[_Wall]:
         _Wall("pidfd", "pidfd", _pidfd, 0, "", True, no_sandbox, "install a kernel of Linux 5.6 or newer"),
         _Wall("calls", "openat2, close_range", _calls, 0, "", True, no_sandbox,
               "install a kernel of Linux 5.9 or newer"),
-        _Wall("rlimits", "process limit", _process_limit, _USER, "", False, "a fork bomb takes the machine's processes",
+        _Wall("rlimits", "process limit", _process_limit, user_flag, "", False,
+              "a fork bomb takes the machine's processes",
               "run the gateway as a user without CAP_SYS_RESOURCE"),
         _Wall("cgroups", "control groups", _cgroup, 0, "", False,
               "--memory and --pids are per-process rlimits, --cpu does nothing",

@@ -46,6 +46,7 @@ class WallError(Exception):
 FIXES = {
     "UserNamespacesUnavailable": "allow user namespaces (sysctl user.max_user_namespaces>0, "
     "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0) or run the gateway as root",
+    "NamespacesUnavailable": "run the gateway as root with CAP_SYS_ADMIN, outside of a container that refuses clone()",
     "IdMapRefused": "run the gateway where /proc/self/uid_map covers its own id, or as root with unmapped ids to spare",
     "NetworkRefused": "allow capabilities in user namespaces (kernel.apparmor_restrict_unprivileged_userns=0 "
     "or an AppArmor profile with `userns,`)",
@@ -53,10 +54,13 @@ FIXES = {
     "and nft_log",
     "MountsRefused": "allow mounts in user namespaces; inside a container add --security-opt seccomp=unconfined "
     "--security-opt apparmor=unconfined",
-    "LandlockUnavailable": "boot with `landlock` in the lsm= list, or set landlock.compatibility: best_effort",
+    "LandlockUnavailable": "boot with `landlock` in the lsm= list (Linux 6.2 or newer), or set "
+    "landlock.compatibility: best_effort",
+    "FilesystemPolicyPath": "remove the path or create it on the host",
     "SeccompUnavailable": "use a kernel with seccomp user notification and WAIT_KILLABLE_RECV (Linux 5.19 or newer)",
     "PrivilegesNotDropped": "allow capabilities in user namespaces",
 }
+ACCEPT = "accept the weaker walls with --accept-weaker"
 
 
 @contextlib.contextmanager
@@ -95,6 +99,10 @@ class Walls:
     open_files: int = 65536
     required: str = ""
     """Assurance below which it must not start; see `assurance`."""
+    accept_weaker: bool = False
+    """The user's word that a lower tier, or walls that do not hold the network, will do."""
+    tier: str = "A"
+    """Rung of the ladder that the zygote found it could build: "A" or "C"; init may come down to "B"."""
     group: str = ""
     """Name of the control group; "" where no limit was asked for."""
     limits: Limits = dataclasses.field(default_factory=Limits)

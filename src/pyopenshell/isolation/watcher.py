@@ -1,15 +1,19 @@
-"""The connect watcher: one process that answers every sandbox's notifications of connect() and execve().
+"""The watcher: one process that answers every sandbox's notifications: connect(), execve(), and what is refused.
 
 While the calling thread is frozen in connect() it numbers the connection, notes under that number who calls
 (executable, ancestors, image files), tells that sandbox's supervisor, and lets the call run. The number travels as the
 socket's mark: the kernel copies it to the socket that the proxy accepts (`tcp_fwmark_accept`), and no command may set
-a mark. Of an execve() it notes only what `lineage` must know. It decides nothing about policy. A process of its own:
-beside busy Python a connect() would wait milliseconds for the interpreter lock (isolation.md 4).
+a mark. Of an execve() it notes only what `lineage` must know. A call of the deny list it refuses and tells. It decides
+nothing about policy. A process of its own: beside busy Python a connect() would wait milliseconds for the interpreter
+lock (isolation.md 4).
 
 One datagram per connection: RECORD (number, chain, pid inside) when the chain was told before, else that as JSON,
 {"m": number, "p": pid, "c": chain, "x": [[path, dev, ino, size, mtime_ns, ctime_ns, deleted, counts], ...],
 "n": [index, ...]}, with one descriptor of the image file for every index in "n" (images the supervisor has not seen).
 A chain of NOBODY: programs that are not the same called connect() on this one socket.
+
+Before it, where the watcher itself connects (`redirect`): TARGET (number, where it was going, IP version). In between:
+{"refused": call, "exe": path, "p": pid, "count": so often until now} for what was refused, at counts 1, 2, 4, 8 ...
 """
 
 from __future__ import annotations
@@ -24,11 +28,12 @@ import socket
 import struct
 from typing import Final, NamedTuple
 
-from pyopenshell.isolation import channel, seccomp, syscalls
+from pyopenshell.isolation import channel, redirect, seccomp, syscalls
 from pyopenshell.isolation.lineage import Lineage
 from pyopenshell.isolation.processes import Image, Key, ancestors, read_image, read_status
 
 RECORD: Final = struct.Struct("=III")
+TARGET: Final = struct.Struct("=I16sHB")
 NOBODY: Final = 0
 SO_MARK: Final = 36
 _MARKS = 1 << 32
@@ -38,6 +43,8 @@ _SEEN_CHAINS = 4096
 """Per sandbox; when full they are forgotten, and the supervisor is told again what it knows."""
 _SOCKETS = 4096
 """Connections per sandbox of which it is remembered who made them; a second connect() on an older one is NOBODY's."""
+_REFUSED = 512
+"""(call, program) pairs per sandbox that are counted one by one; more programs are counted together."""
 
 
 class _Link(NamedTuple):
@@ -63,8 +70,9 @@ class _Unrecorded(Exception):  # noqa: N818 - a verdict, not an error of ours
 
 
 class _Sandbox:
-    def __init__(self, notify: int, init: int, records: socket.socket) -> None:
-        self.notify, self._init, self._records = notify, init, records
+    def __init__(self, notify: int, init: int, records: socket.socket, doors: redirect.Doors | None) -> None:
+        self.notify, self._init, self._records, self._doors = notify, init, records, doors
+        self._refused: dict[tuple[str, str], int] = {}
         self._lineage = Lineage()
         self._images: set[Key] = set()
         self._chains: dict[tuple[_Link, ...], int] = {}
@@ -85,41 +93,89 @@ class _Sandbox:
             if error.errno in (errno.ENOENT, errno.EINTR):
                 return  # the thread died before we looked
             raise
+        refusal = seccomp.refusal(call)
+        if refusal is not None:
+            self._refuse(call, refusal)
+            return
         verdict = self._connecting(call) if call.number == seccomp.NUMBER["connect"] else self._executing(call)
         with contextlib.suppress(OSError):  # interrupted or killed meanwhile
-            if verdict:
-                seccomp.fail(self.notify, call.id, verdict)
-            else:
+            if verdict is None:
                 seccomp.resume(self.notify, call.id)
+            else:
+                seccomp.fail(self.notify, call.id, verdict)
 
-    def _executing(self, call: seccomp.Notification) -> int:
-        """0, or the error with which execve() fails because its consequences could not be noted."""
+    def _refuse(self, call: seccomp.Notification, refusal: seccomp.Refusal) -> None:
+        """First the record, as long as the caller cannot go on; what cannot be recorded is refused all the same."""
+        with contextlib.suppress(Exception):
+            self._tell_refusal(call, refusal)
+        with contextlib.suppress(OSError):
+            if not call.native and seccomp.valid(
+                self.notify, call.id
+            ):  # nothing of ours is built for it: who calls like this looks for a way round
+                os.kill(call.thread, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            seccomp.fail(self.notify, call.id, refusal.code)
+
+    def _tell_refusal(self, call: seccomp.Notification, refusal: seccomp.Refusal) -> None:
+        exe = os.readlink(f"/proc/{call.thread}/exe")
+        key = (refusal.name, exe)
+        if key not in self._refused and len(self._refused) >= _REFUSED:
+            key = (refusal.name, "")
+        self._refused[key] = count = self._refused.get(key, 0) + 1
+        if count & (count - 1):
+            return  # not a power of two: a loop of refused calls must not become a loop of log lines
+        pid = read_status(call.thread).inside
+        if seccomp.valid(self.notify, call.id):
+            record = {"refused": refusal.name, "exe": exe, "p": pid, "count": count}
+            channel.send_raw(self._records, json.dumps(record).encode(), [], socket.MSG_DONTWAIT)
+
+    def _executing(self, call: seccomp.Notification) -> int | None:
+        """None, or the error with which execve() fails because its consequences could not be noted."""
         try:
             self._lineage.executing(call.thread, lambda: seccomp.valid(self.notify, call.id))
         except Exception:  # noqa: BLE001 - one sandbox's oddity must not end the watcher of all
             return errno.EAGAIN
-        return 0
+        return None
 
-    def _connecting(self, call: seccomp.Notification) -> int:
-        """0, or the error with which connect() fails."""
+    def _connecting(self, call: seccomp.Notification) -> int | None:
+        """None: the call may run; or what connect() returns instead: an errno, or 0 where it was performed here."""
         try:
-            self._record(call)
+            return self._record(call)
         except _Unrecorded as unrecorded:
             return unrecorded.code
         except Exception:  # noqa: BLE001 - one sandbox's oddity must not end the watcher of all
             # Not identified: the call may run, because a proxy connection nobody recorded is denied at accept.
-            return 0
-        return 0
+            return None
 
-    def _record(self, call: seccomp.Notification) -> None:
-        sock = _stream(call.thread, call.first_argument & 0xFFFFFFFF)
+    def _record(self, call: seccomp.Notification) -> int | None:
+        sock = _stream(call.thread, call.descriptor)
         if sock is None:
-            return
+            return None
         with sock:
+            target = self._target(call) if self._doors is not None else None
             before = sock.getsockopt(socket.SOL_SOCKET, SO_MARK) % _MARKS
             self._last_mark = mark = self._last_mark % (_MARKS - 1) + 1
             # Before anything can fail: this call must not run under the number of an earlier one.
             sock.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", mark))
+            self._note(call, mark, before, target)
+            if self._doors is None or target is None:
+                return None
+            door = self._doors.door(sock.family, target)
+            if door is None or not seccomp.valid(self.notify, call.id):
+                return errno.ENETUNREACH
+            return redirect.perform(sock, door)
+
+    def _target(self, call: seccomp.Notification) -> redirect.Address | None:
+        """Where a connection goes that needs a door. Raises OSError."""
+        found = redirect.target(call.thread, call.arguments[1], call.arguments[2] & 0xFFFFFFFF)
+        assert self._doors is not None
+        return None if found is None or self._doors.local(found) else found
+
+    def _note(self, call: seccomp.Notification, mark: int, before: int, target: redirect.Address | None) -> None:
+        if target is not None:
+            version = 6 if ":" in target[0] else 4
+            raw = socket.inet_pton(socket.AF_INET6 if version == 6 else socket.AF_INET, target[0])
+            self._send(TARGET.pack(mark, raw, target[1], version), [])
         for attempt in range(_ATTEMPTS):
             opened: list[int] = []
             try:
@@ -201,7 +257,7 @@ def _stream(thread: int, fd: int) -> socket.socket | None:
 
 
 def serve(requests: socket.socket) -> None:
-    """{"watch": init pid} + [notify, records] until the host goes away."""
+    """{"watch": init pid, "doors": where to connect instead, or None} + [notify, records] until the host goes away."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sandboxes: dict[int, _Sandbox] = {}
@@ -213,7 +269,13 @@ def serve(requests: socket.socket) -> None:
                 message, fds = channel.receive(requests)
                 if message is None:
                     return
-                sandbox = _Sandbox(fds[0], int(message["watch"]), socket.socket(fileno=fds[1]))
+                doors = message.get("doors")
+                sandbox = _Sandbox(
+                    fds[0],
+                    int(message["watch"]),
+                    socket.socket(fileno=fds[1]),
+                    redirect.Doors.from_message(doors) if doors else None,
+                )
                 sandboxes[fds[0]] = sandbox
                 poll.register(fds[0], select.EPOLLIN)
                 continue

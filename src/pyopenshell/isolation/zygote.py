@@ -6,6 +6,7 @@ Decides nothing; a request carries the walls, the answer the init's pidfd and co
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import os
 import signal
@@ -16,7 +17,7 @@ from collections.abc import Callable
 
 from pyopenshell.isolation import cgroups, channel, init, mounts, syscalls
 from pyopenshell.isolation.channel import Message
-from pyopenshell.isolation.walls import UID, WallError, Walls, wall
+from pyopenshell.isolation.walls import ACCEPT, FIXES, UID, WallError, Walls, wall
 
 _NAMESPACES = (
     syscalls.CLONE_NEWUSER
@@ -79,13 +80,13 @@ def serve(requests: socket.socket) -> None:
 def _launch(walls: Walls, lifeline: int) -> tuple[Message, list[int]]:
     ours, theirs = channel.pair()
     with ours, theirs:
-        with wall("UserNamespacesUnavailable"):
-            pid, pidfd = syscalls.clone(_NAMESPACES)
+        pid, pidfd, walls = _clone(walls)
         if pid == 0:
             _become_init(theirs, lifeline, walls)
         try:
-            with wall("IdMapRefused"):
-                map_ids(pid, walls.host_uid, walls.host_gid)
+            if walls.tier == "A":
+                with wall("IdMapRefused"):
+                    map_ids(pid, walls.host_uid, walls.host_gid)
             _first_to_go(pid)
             held = cgroups.confine(pid, walls.group, walls.limits) if walls.limits else {}
             trees = []
@@ -101,6 +102,21 @@ def _launch(walls: Walls, lifeline: int) -> tuple[Message, list[int]]:
                 cgroups.remove(walls.group)  # what is not empty yet is swept later
             raise
         return {"launched": pid, "held": held}, [pidfd, ours.detach()]
+
+
+def _clone(walls: Walls) -> tuple[int, int, Walls]:
+    """(pid, pidfd, the walls with the tier that this is). Raises WallError."""
+    try:
+        return *syscalls.clone(_NAMESPACES), walls
+    except OSError as error:
+        fix = FIXES["UserNamespacesUnavailable"]
+        if os.geteuid() != 0:
+            raise WallError("UserNamespacesUnavailable", str(error), fix) from error
+        if not walls.accept_weaker:
+            raise WallError("UserNamespacesUnavailable", str(error), f"{fix}; or {ACCEPT}") from error
+    # Root, and no user namespaces (tier C): all others, and an id of the host's for the commands.
+    with wall("NamespacesUnavailable"):
+        return *syscalls.clone(_NAMESPACES & ~syscalls.CLONE_NEWUSER), dataclasses.replace(walls, tier="C")
 
 
 def _become_init(control: socket.socket, lifeline: int, walls: Walls) -> None:

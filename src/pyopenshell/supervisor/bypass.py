@@ -1,4 +1,5 @@
-"""What the sandbox's kernel refused outright, as log events: UDP, QUIC, ICMP, and whatever else has no door.
+"""What the sandbox's kernel refused outright, as log events: UDP, QUIC, ICMP, and whatever else has no door; and the
+system calls that the watcher refused.
 
 The kernel sends at most 5 packets per second (`isolation.nft`). Decides wording only.
 """
@@ -10,8 +11,9 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-from pyopenshell.audit.events import Action, AuditSink, NetworkEvent, Severity
+from pyopenshell.audit.events import Action, Actor, AuditSink, KernelEvent, NetworkEvent, Severity
 from pyopenshell.isolation import nft
+from pyopenshell.isolation.identity import CallRefused
 
 _PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 _ADVICE = {
@@ -48,3 +50,9 @@ def event(refused: nft.Refused, name: Callable[[str], str]) -> NetworkEvent:
         engine="nftables",
         reason=_ADVICE.get(protocol, f"{protocol} does not leave the sandbox: use TCP"),
     )
+
+
+def call_refused(audit: AuditSink, refused: CallRefused) -> None:
+    """Write an event for a system call that no command may make."""
+    times = "" if refused.count == 1 else f"{refused.count} times until now"
+    audit.emit(KernelEvent(refused.call, Severity.MEDIUM, Action.DENIED, Actor(refused.exe, refused.pid), times))

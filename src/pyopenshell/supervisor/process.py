@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import resource
 import signal
@@ -33,7 +34,7 @@ import uvloop
 
 from pyopenshell import policy as language
 from pyopenshell.audit.events import ConfigEvent, LifecycleEvent, Severity
-from pyopenshell.isolation import channel, network, syscalls
+from pyopenshell.isolation import channel, syscalls
 from pyopenshell.isolation.identity import ConnectionIdentity
 from pyopenshell.policy.decision import PolicyEngine
 from pyopenshell.policy.engine import Engine
@@ -246,7 +247,8 @@ class Supervisor:
         taken = {name: socket.socket(fileno=fd) for name, fd in sockets.items() if name not in ("proc", "root")}
         self._lifeline = taken["lifeline"]
         self._open = [taken[name] for name in ("lifeline", "nflog") if name in taken]
-        self._identity = ConnectionIdentity(taken["diag"], taken.get("identity"), sockets["proc"])
+        refused = functools.partial(bypass.call_refused, self._audit)
+        self._identity = ConnectionIdentity(taken["diag"], taken.get("identity"), sockets["proc"], refused)
         self._identity.start()
         if "root" in sockets:
             self._names.open(sockets["root"], sockets["proc"])
@@ -280,7 +282,7 @@ class Supervisor:
                 blocked=_gateway_address(spec.access.address),
                 names=self._names,
                 hosts=self._hosts,
-                original_destination=network.original_destination,
+                original_destination=self._identity.destination,
             )
         )
         self._audit.forward_to(link.log)

@@ -73,8 +73,19 @@ RECORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "metadata": ("DENIED", "169.254.169.254"),
     "host_loopback": ("DENIED", "localhost:{decoy}", "engine:ssrf"),
     "gateway": ("DENIED", "127.0.0.1:{gateway}"),
+    "other_sockets": ("KERNEL:INVOKE", "DENIED", "socket(AF_VSOCK)"),
+    "namespaces": ("KERNEL:INVOKE", "DENIED", "unshare() into a new namespace"),
+    "mounts": ("KERNEL:INVOKE", "DENIED", "-> mount "),
+    "kernel_doors": ("KERNEL:INVOKE", "DENIED", "io_uring_setup"),
+    "memfd_exec": ("KERNEL:INVOKE", "DENIED", "memfd_create"),
+    "foreign_abi": ("KERNEL:INVOKE", "DENIED", "another ABI"),
+    "guard": ("KERNEL:INVOKE", "DENIED", "ptrace"),
 }
-"""Words that one line of the log must have. The other refusals are the kernel's, which keeps no record of them."""
+"""Words that one line of the log must have. Files and signals are refused by the kernel alone, which tells nobody."""
+UNLOGGED: Final[Mapping[str, frozenset[str]]] = {"B": frozenset({"direct_udp"})}
+"""Attacks that are refused, but not logged, in a lower tier."""
+_SHELL_ASKS_NOBODY: Final = frozenset({"guard"})
+"""What a shell can try of this is refused by file modes and signals."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,6 +106,7 @@ class Outcome:
     attacks: tuple[Attack, ...]
     with_shell: bool
     left: tuple[str, ...]
+    tier: str
 
     @property
     def held(self) -> bool:
@@ -106,8 +118,8 @@ async def perform() -> Outcome:
     from pyopenshell.client.gateway import Gateway
 
     async with private_house() as house, await Gateway.open(house.registration) as gateway:
-        attacks, with_shell = await _attack(gateway, house.gateway.endpoint)
-    return Outcome(tuple(attacks), with_shell, tuple(house.left))
+        attacks, with_shell, tier = await _attack(gateway, house.gateway.endpoint)
+    return Outcome(tuple(attacks), with_shell, tuple(house.left), tier)
 
 
 @contextlib.asynccontextmanager
@@ -145,7 +157,7 @@ def _reached(decoy: socket.socket) -> bool:
     return True
 
 
-async def _attack(gateway: Gateway, endpoint: str) -> tuple[list[Attack], bool]:
+async def _attack(gateway: Gateway, endpoint: str) -> tuple[list[Attack], bool, str]:
     from pyopenshell.client.gateway import FAILED_PHASES
 
     await gateway.set_setting("agent_policy_proposals_enabled", True)
@@ -153,20 +165,27 @@ async def _attack(gateway: Gateway, endpoint: str) -> tuple[list[Attack], bool]:
     with _decoys() as (tcp, unix, abstract):
         ports = {"gateway": int(endpoint.rpartition(":")[2]), "decoy": tcp.getsockname()[1]}
         policy = language.load(POLICY.format(**ports), "doctor.yaml")
-        sandbox = await gateway.wait_for(await gateway.create(policy=policy, pids=TASKS), "Ready", FAILED_PHASES)
+        sandbox = await gateway.wait_for(
+            await gateway.create(policy=policy, pids=TASKS, accept_weaker=True), "Ready", FAILED_PHASES
+        )
         before = await gateway.config(sandbox.name)
         attacks = await _inside(gateway, sandbox.name, ports, abstract, with_shell=with_shell)
         touched = {"host_loopback": _reached(tcp), "abstract_socket": _reached(unix)}
-    lines = await _records(gateway, sandbox.name, [one.key for one in attacks], ports)
+    unlogged = UNLOGGED.get(sandbox.tier, frozenset()) | (_SHELL_ASKS_NOBODY if with_shell else frozenset())
+    lines = await _records(gateway, sandbox.name, [one.key for one in attacks if one.key not in unlogged], ports)
     attacks = [judged(one, lines.get(one.key), reached=touched.get(one.key, False)) for one in attacks]
     after, now = await gateway.config(sandbox.name), await gateway.get(sandbox.name)
     approved = (await gateway.draft(sandbox.name, "approved")).chunks
     await gateway.delete(sandbox.name)
     stands = now.phase == "Ready" and after.version == before.version and not approved
-    return [
-        *attacks,
-        Attack("afterwards", "after all of it", stands, _afterwards(now.phase, after.version)),
-    ], with_shell
+    return (
+        [
+            *attacks,
+            Attack("afterwards", "after all of it", stands, _afterwards(now.phase, after.version)),
+        ],
+        with_shell,
+        sandbox.tier,
+    )
 
 
 def _afterwards(phase: str, version: int) -> str:

@@ -14,19 +14,15 @@ from pyopenshell.cli.app import CliError
 from pyopenshell.cli.framework import Group, output_option
 from pyopenshell.cli.output import emit, say
 from pyopenshell.client import visible
+from pyopenshell.isolation.assurance import BUILT, TIERS
 
 if TYPE_CHECKING:
     from pyopenshell.cli.doctor.attack import Outcome
     from pyopenshell.isolation.probe import Report
     from pyopenshell.isolation.surroundings import Limit
 
-TIERS = {
-    "A": "user namespaces and nftables: what the local driver builds",
-    "B": "user namespaces without nftables: the local driver refuses",
-    "C": "namespaces as root only, no user namespaces: the local driver refuses",
-    "D": "no namespaces, but Landlock and seccomp notification: the local driver refuses",
-    "E": "nothing to build walls from: the local driver refuses",
-}
+WORD = {"A": "", **dict.fromkeys(BUILT[1:], "; used only with --accept-weaker")}
+WORD |= dict.fromkeys(TIERS.keys() - WORD.keys(), "; no sandbox is made")
 LEVELS = {
     "full": "nothing leaves but through the proxy, and files are confined",
     "network": "nothing leaves but through the proxy; files are NOT confined as the policy says",
@@ -73,7 +69,7 @@ def check(output: str) -> None:
     else:
         for line in lines(report, limits):
             say(line)
-    if report.level != "full":
+    if report.level != "full" or report.tier != "A":
         raise click.exceptions.Exit(1)
 
 
@@ -121,7 +117,7 @@ def lines(report: Report, limits: list[Limit]) -> Iterator[str]:
             yield f"  {visible(limit.name)}: {limit.means}"
             yield f"          fix:  {limit.fix}"
     yield ""
-    yield f"Tier {report.tier}: {TIERS[report.tier]}"
+    yield f"Tier {report.tier}: {TIERS[report.tier]}{WORD[report.tier]}"
     colour = "green" if report.level == "full" else "red"
     word = click.style(report.level, fg=colour)
     yield f"Assurance: {word} ({LEVELS[report.level]}), found in {report.milliseconds} ms"
@@ -144,6 +140,7 @@ async def attack(output: str) -> None:
                 "attacker": "shell" if outcome.with_shell else "python",
                 "held": outcome.held,
                 "left": outcome.left,
+                "tier": outcome.tier,
             },
             output,
         )
@@ -167,6 +164,7 @@ def attack_lines(outcome: Outcome) -> Iterator[str]:
     for left in outcome.left:
         yield f"  {click.style('NOT HELD', fg='red')}  left behind: {visible(left)}"
     yield ""
+    yield f"On tier {outcome.tier}: {TIERS[outcome.tier]}."
     failed = sum(not one.held for one in outcome.attacks)
     yield f"{len(outcome.attacks) - failed} of {len(outcome.attacks)} held" + (
         "." if not failed else f", {failed} did NOT."

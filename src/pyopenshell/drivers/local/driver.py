@@ -97,6 +97,7 @@ class LocalDriver:
             "main": _command(ExecRequest(workload.command, tty=workload.tty)),
             "environment": dict(workload.environment),
             "require": workload.require,
+            "accept_weaker": workload.accept_weaker,
             "limits": {"memory": workload.memory, "cpu": workload.cpu, "pids": workload.pids},
         }
         async with self._lock(workload.sandbox_id):

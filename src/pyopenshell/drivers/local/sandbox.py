@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from pyopenshell.drivers.local.loop import Link, Loop, Timer, Watch
 from pyopenshell.isolation import assurance, cgroups, channel
-from pyopenshell.isolation.assurance import Loss
+from pyopenshell.isolation.assurance import FILES, Loss
 from pyopenshell.isolation.channel import Message
 from pyopenshell.isolation.environment import environment
-from pyopenshell.isolation.walls import WallError, Walls
+from pyopenshell.isolation.walls import ACCEPT, WallError, Walls
 
 MAIN = "main"
 """Name of the main process among a sandbox's commands."""
@@ -46,7 +46,7 @@ class Surroundings(Protocol):
     def launch(self, walls: Walls, lifeline: int, answered: Callable[[Message, list[int]], None]) -> None:
         """Ask the zygote; `answered` owns the descriptors."""
 
-    def watch(self, init: int, notify: int, records: int) -> None:
+    def watch(self, init: int, notify: int, records: int, doors: Mapping[str, Any] | None) -> None:
         """Give a notify descriptor to the connect watcher; the caller keeps its copies."""
 
     def fork_supervisor(self, request: Mapping[str, Any], init: int) -> tuple[int, socket.socket]:
@@ -71,6 +71,7 @@ class Sandbox:
         self.id, self.instance_id = str(request["sandbox_id"]), str(request["instance_id"])
         self.state = State.BUILDING
         self.losses: list[Loss] = []
+        self.tier = ""
         self.limits: dict[str, str] = {}
         """How each limit that was asked for holds."""
         self._walls = walls
@@ -168,6 +169,7 @@ class Sandbox:
 
     def _walls_stand(self, message: Message, fds: list[int]) -> None:
         offered = dict(zip(message["ready"], fds, strict=True))
+        self.tier = str(message["tier"])
         self.losses = [Loss(**loss) for loss in message["losses"]]
         self.losses += [
             Loss("", f"--{kind} holds only as: {how}" if how != "not held" else f"--{kind} limits nothing here")
@@ -175,26 +177,31 @@ class Sandbox:
             if not how.startswith("cgroup")
         ]
         found = assurance.level(self.losses)
-        if not assurance.meets(found, self._walls.required):
+        if (error := self._too_weak(found)) is not None:
             channel.close_all(fds)
-            self._fail(self._too_weak(found))
+            self._fail(error)
             return
         records, identity = channel.pair()
         with records, identity, self._lifeline:
             if self.state is State.BUILDING and self._supervisor_link is not None:
-                self._host.watch(self._init_pid, offered.pop("notify"), records.fileno())
+                self._host.watch(self._init_pid, offered.pop("notify"), records.fileno(), message["doors"])
                 gifts = {**offered, "identity": identity.fileno(), "lifeline": self._lifeline.fileno()}
                 self._supervisor_link.send({"op": "sockets", "names": list(gifts)}, list(gifts.values()))
         channel.close_all(fds)
 
-    def _too_weak(self, found: str) -> WallError:
-        """Nothing weaker than what was asked for starts; no command ran yet."""
-        what = "; ".join(loss.text for loss in self.losses if loss.part)
-        return WallError(
-            "AssuranceTooLow",
-            f"--require {self._walls.required}: the walls that can be built here are worth `{found}` ({what})",
-            "run `openshell doctor` for the fix of each, or require less",
-        )
+    def _too_weak(self, found: str) -> WallError | None:
+        """Nothing weaker than what was asked for starts, nor, unasked, an open network; no command ran yet.
+
+        Weaker confinement of files alone is what a policy's `best_effort` means.
+        """
+        required, what = self._walls.required, "; ".join(loss.text for loss in self.losses if loss.part)
+        worth = f"the walls that can be built here are worth `{found}` ({what})"
+        if not assurance.meets(found, required):
+            fix = "run `openshell doctor` for the fix of each, or require less"
+            return WallError("AssuranceTooLow", f"--require {required}: {worth}", fix)
+        if found in (FILES, "none") and not required and not self._walls.accept_weaker:
+            return WallError("WeakerNotAccepted", worth, f"run `openshell doctor` for the fix of each, or {ACCEPT}")
+        return None
 
     def _from_supervisor(self, message: Message, fds: list[int]) -> None:
         channel.close_all(fds)

@@ -72,8 +72,8 @@ class Server:
         self._launches.append(answered)
         self._zygote.send({"launch": walls.as_message()}, [lifeline])
 
-    def watch(self, init: int, notify: int, records: int) -> None:
-        self._watcher.send({"watch": init}, [notify, records])
+    def watch(self, init: int, notify: int, records: int, doors: Mapping[str, Any] | None) -> None:
+        self._watcher.send({"watch": init, "doors": doors}, [notify, records])
 
     def fork_supervisor(self, request: Mapping[str, Any], init: int) -> tuple[int, socket.socket]:
         ours, theirs = channel.pair()
@@ -196,8 +196,16 @@ class Server:
             ids, binds = self._files.host_ids(sandbox_id), self._files.binds(sandbox_id)
             limits = Limits(**message["limits"])
             group = cgroups.group_name(self._files.state, sandbox_id)
-            required = str(message["require"])
-            walls = walls_for(config, ids, self._files.etc, binds, required=required, group=group, limits=limits)
+            walls = walls_for(
+                config,
+                ids,
+                self._files.etc,
+                binds,
+                required=str(message["require"]),
+                accept_weaker=bool(message["accept_weaker"]),
+                group=group,
+                limits=limits,
+            )
         except WallError as error:
             refused = {"re": message["id"], "failed": error.as_message()}
             self._remove(self._files.discard(sandbox_id) if new else [], lambda _complete: link.send(refused))
@@ -311,6 +319,7 @@ class Server:
             "reason": "Degraded" if notes else "",
             "message": notes,
             "assurance": assurance.level(sandbox.losses),
+            "tier": sandbox.tier,
             "losses": [loss.text for loss in sandbox.losses],
             "limits": sandbox.limits,
         }

@@ -26,6 +26,7 @@ def walls_for(
     binds: tuple[Bind, ...],
     *,
     required: str = "",
+    accept_weaker: bool = False,
     group: str = "",
     limits: Limits | None = None,
 ) -> Walls:
@@ -50,6 +51,7 @@ def walls_for(
         read_only=read,
         read_write=write,
         required=required,
+        accept_weaker=accept_weaker,
         group=group if limits else "",
         limits=limits or Limits(),
         landlock_required=policy.landlock.compatibility == "hard_requirement",
