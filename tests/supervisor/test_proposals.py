@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from pyopenshell.audit.events import ConfigEvent, Event
 from pyopenshell.audit.shorthand import shorthand
@@ -37,6 +38,26 @@ def test_each_decision_is_one_line_however_often_it_is_seen() -> None:
         "CONFIG:APPROVED [INFO] chunk:c1 approved on a.test:443 PUT /x by /usr/bin/curl",
     ]
     assert proposals.undecided == 0
+
+
+def test_a_decision_faster_than_the_answer_to_its_submission_is_logged_after_it() -> None:
+    log = Log()
+    proposals = Proposals(log)
+    with proposals.submitting():
+        proposals.pushed(state("approved"))
+        assert log.lines == []
+        proposals.submitted("c1", "a.test:443")
+    assert [e.state for e in log.events if isinstance(e, ConfigEvent)] == ["PROPOSED", "APPROVED"]
+    assert proposals.undecided == 0
+
+
+def test_a_submission_that_fails_swallows_nobodys_decision() -> None:
+    log = Log()
+    proposals = Proposals(log)
+    with contextlib.suppress(ConnectionError), proposals.submitting():
+        proposals.pushed(state("rejected", summary="b.test:443"))
+        raise ConnectionError
+    assert [e.state for e in log.events if isinstance(e, ConfigEvent)] == ["REJECTED"]
 
 
 def test_a_decision_that_was_undone_is_news_again() -> None:

@@ -319,11 +319,11 @@ def _unpack_from(reading: int, into: Path, limit: int) -> Report:
 class _Member(tarfile.TarInfo):
     """One that cannot make tarfile collect what a sandbox sends without end."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in _HEADERS and member.size > _HEADER:
+    def _proc_member(self, archive: tarfile.TarFile) -> Self:
+        """tarfile's own entry point for subclasses, in every release; distributions' patches go around `frombuf`."""
+        if self.type in _HEADERS and self.size > _HEADER:
             raise TransferError(f"the archive has a header of more than {_HEADER} bytes; nothing was downloaded")
+        member: Self = super()._proc_member(archive)  # type: ignore[misc]
         return member
 
 

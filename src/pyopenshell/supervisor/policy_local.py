@@ -145,12 +145,13 @@ class PolicyLocal:
                 f"{self._proposals.undecided} proposals of this sandbox wait for a decision; wait for those first",
             )
         request = submission(self._name, self._workspace, proposal)
-        try:
-            reply = await self._gateway.submit(request)
-        except LinkError as error:
-            raise _unreachable(error, "proposal_submit_failed") from error
-        for chunk_id, summary in zip(reply.accepted_chunk_ids, summaries(proposal, reply), strict=False):
-            self._proposals.submitted(chunk_id, summary)
+        with self._proposals.submitting():
+            try:
+                reply = await self._gateway.submit(request)
+            except LinkError as error:
+                raise _unreachable(error, "proposal_submit_failed") from error
+            for chunk_id, summary in zip(reply.accepted_chunk_ids, summaries(proposal, reply), strict=False):
+                self._proposals.submitted(chunk_id, summary)
         answer: dict[str, Any] = {
             "status": "submitted",
             "accepted_chunks": reply.accepted_chunks,

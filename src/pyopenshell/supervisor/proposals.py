@@ -5,7 +5,9 @@ Fed by answers and by the gateway's stream; says each decision once to the audit
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from pyopenshell.audit.events import AuditSink, ConfigEvent, Severity
 from pyopenshell.audit.text import visible
@@ -28,6 +30,9 @@ class Proposals:
         self._pushes: dict[str, int] = {}
         self._own: dict[str, str] = {}
         self._announced: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._submitting = 0
+        self._early: list[State] = []
+        """Decisions that came while a submission was under way, on proposals not known as ours: maybe its own."""
         self.bell = Bell()
         self.resyncs = 0
         """How often decisions may have been missed: whoever waits asks the gateway again when this grows."""
@@ -49,6 +54,19 @@ class Proposals:
 
     def get(self, chunk_id: str) -> State | None:
         return self._states.get(chunk_id)
+
+    @contextlib.contextmanager
+    def submitting(self) -> Iterator[None]:
+        """Around a submission and its `submitted`: a decision can be faster than the answer, the log must not."""
+        self._submitting += 1
+        try:
+            yield
+        finally:
+            self._submitting -= 1
+            if not self._submitting:
+                early, self._early = self._early, []
+                for state in early:
+                    self._announce(state)
 
     def submitted(self, chunk_id: str, summary: str) -> None:
         """The gateway accepted a proposal of ours under this id."""
@@ -78,7 +96,10 @@ class Proposals:
         while len(self._pushes) > REMEMBERED:
             del self._pushes[next(iter(self._pushes))]
         self._remember(state)
-        self._announce(state)
+        if self._submitting and state.chunk_id not in self._own:
+            self._early.append(state)
+        else:
+            self._announce(state)
         self.bell.ring()
 
     def resync(self) -> None:

@@ -45,6 +45,8 @@ BULK_MOST = 50
 """Proposals of one bulk approval: more than anybody reads at once."""
 CHANGED = "Changed while you were looking. Read it again, then decide."
 LINE = "-"
+_PIECES = ("title", "sandboxes", "inbox", "empty", "tabs", "paper", "denials", "lines")
+"""Ids of what is drawn into."""
 EVERY = "*"
 """Id of the row that stands for all sandboxes; sandbox ids are UUIDs."""
 
@@ -162,8 +164,8 @@ class Term(App[None]):
                 self._refresh()
 
     def _standing(self) -> bool:
-        """False once the screen is being taken down: workers end a little later."""
-        return bool(self.query("#paper"))
+        """False once the screen is being taken down, piece by piece: workers end a little later."""
+        return all(self.query(f"#{name}") for name in _PIECES)
 
     # -- drawing -----------------------------------------------------------------------------------------------
 

@@ -57,7 +57,9 @@ class Server:
         self._zygote = Link(self.loop, zygote_end, self._launched, self._helper_died)
         self._watcher = Link(self.loop, watcher_end, lambda _message, fds: channel.close_all(fds), self._helper_died)
         self.loop.add(listener.fileno(), self._accept)
-        self.loop.after(_FIRST_GATEWAY_SECONDS, self._maybe_leave)
+        self._expected = True
+        """The gateway that started this host has yet to connect."""
+        self.loop.after(_FIRST_GATEWAY_SECONDS, self._expect_nobody)
         self._remove(files.trash(), lambda _complete: None)
 
     def serve(self) -> None:
@@ -137,6 +139,7 @@ class Server:
         )
         links.append(link)
         self._clients.add(link)
+        self._expected = False
 
     def _lost(self, link: Link) -> None:
         self._clients.discard(link)
@@ -147,8 +150,12 @@ class Server:
                 self._sandboxes[sandbox_id].signal_command(name, signal.SIGHUP)
         self._maybe_leave()
 
+    def _expect_nobody(self) -> None:
+        self._expected = False
+        self._maybe_leave()
+
     def _maybe_leave(self) -> None:
-        if not self._clients and not self._sandboxes and not self._sweepers:
+        if not (self._expected or self._clients or self._sandboxes or self._sweepers):
             self.loop.stop()
 
     def _request(self, link: Link, message: Message, fds: list[int]) -> None:
