@@ -302,7 +302,7 @@ async def test_a_policy_change_between_look_and_approval_needs_another_look(tmp_
         sandbox_id = await core.sandbox(policy=policy())
         (chunk_id,) = await core.propose(sandbox_id, rest("a.example.com", "GET /x"))
         seen = (await core.chunk(sandbox_id, chunk_id)).review_token
-        changed = policy(raw("other.example.com"))
+        changed = policy(rest("a.example.com", "PUT /x", name="theirs", binaries=("/usr/bin/wget",)))
         # Only stored, so that the approval itself must notice (a policy set through the RPC refreshes at once).
         await core.store.run(lambda tx: core.revisions.append(tx, sandbox_id, changed, origin="set", author="x"))
         with pytest.raises(GatewayError) as caught:
@@ -311,7 +311,7 @@ async def test_a_policy_change_between_look_and_approval_needs_another_look(tmp_
         with pytest.raises(GatewayError) as caught:
             await core.inbox.approve(sandbox_id, chunk_id, seen, "mtls:CN=alice")
         refused(caught, "review token does not match the fetched proposal; refetch and review again")
-        assert [rule.key for rule in (await core.base(sandbox_id)).rules] == ["allow_other_example_com_443"]
+        assert [rule.key for rule in (await core.base(sandbox_id)).rules] == ["theirs"]
         await core.approve(sandbox_id, chunk_id)
         assert len((await core.base(sandbox_id)).rules) == 2
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from pyopenshell.audit.text import field
 from pyopenshell.gateway.clock import to_timestamp
 from pyopenshell.gateway.errors import not_found
+from pyopenshell.gateway.principals import Actor
 from pyopenshell.gateway.revisions import decode, encode, hash_of
 from pyopenshell.gateway.store.schema import chunk_events, chunk_targets, digest, draft_chunks, policy_bodies, sandboxes
 from pyopenshell.policy.model import Policy, Rule
@@ -175,6 +176,27 @@ def update(tx: sa.Connection, chunk: Chunk, *, rule: Rule | None = None, **value
     return get(tx, chunk.sandbox_id, chunk.id)
 
 
+def refusals(tx: sa.Connection, chunk: Chunk) -> int:
+    """How often people refused what `chunk` asks for, under whatever name."""
+    query = sa.select(sa.func.max(draft_chunks.c.refusals)).where(
+        draft_chunks.c.sandbox_id == chunk.sandbox_id,
+        draft_chunks.c.class_hash == chunk.class_hash,
+        draft_chunks.c.class_hash != "",
+    )
+    return tx.scalar(query) or 0
+
+
+def refused_class(tx: sa.Connection, sandbox_id: str, class_hash: str) -> Chunk | None:
+    """The latest proposal of a class, if a person refused it and nothing else of the class waits or stands."""
+    found = find(
+        tx,
+        draft_chunks.c.sandbox_id == sandbox_id,
+        draft_chunks.c.class_hash == class_hash,
+        draft_chunks.c.mode != "mechanistic",
+    )
+    return found if found is not None and found.status == "rejected" and found.rejected_as == "person" else None
+
+
 def count_pending(tx: sa.Connection, sandbox_id: str, *conditions: sa.ColumnElement[bool]) -> int:
     query = sa.select(sa.func.count()).where(
         draft_chunks.c.sandbox_id == sandbox_id, draft_chunks.c.status == "pending", *conditions
@@ -282,7 +304,8 @@ def record(tx: sa.Connection, chunk: Chunk, at_ms: int, kind: str, actor: str, d
             chunk_id=chunk.id,
             at_ms=at_ms,
             type=kind,
-            actor=actor,
+            actor=str(actor),
+            via=actor.via if isinstance(actor, Actor) else "",
             description=description,
             **values,
         )

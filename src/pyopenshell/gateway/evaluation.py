@@ -9,14 +9,15 @@ import dataclasses
 import hashlib
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.revisions import hash_of
+from pyopenshell.policy.canonical import rule_hash
 from pyopenshell.policy.compose import effective
 from pyopenshell.policy.conflicts import conflicts
-from pyopenshell.policy.coverage import covers
+from pyopenshell.policy.coverage import covers, host_overlaps
 from pyopenshell.policy.engine import Engine, related
 from pyopenshell.policy.engine import compile as compile_policy
 from pyopenshell.policy.merge import AddRule, MergeError, apply, observation
@@ -35,7 +36,7 @@ MAX_REGIONS: Final = 200
 MAX_FINDINGS: Final = 100
 """What one card shows; a proposal beyond it is for its author to split."""
 UNAVAILABLE: Final = "prover validation unavailable; proposal cannot be reviewed"
-_REVIEW_FORMAT: Final = "pyopenshell-review-v1"
+_REVIEW_FORMAT: Final = "pyopenshell-review-v2"
 _REMEMBERED: Final = 8
 
 
@@ -91,7 +92,8 @@ class Candidate:
     """A proposal merged. `merged` is the new base policy, None when `error` says why it cannot be applied.
 
     `rule_name` and `rule` are what would really be merged (mechanistic observations adopt an existing contract).
-    Hashes are of effective policies; "" without a candidate. `token` stands for everything the reviewer is shown.
+    Hashes are of effective policies; "" without a candidate. `token` stands for everything the reviewer is shown: it
+    stays the same while nothing changes that the proposal has to do with.
     """
 
     rule_name: str
@@ -102,6 +104,8 @@ class Candidate:
     candidate_hash: str = ""
     error: str = ""
     token: str = ""
+    evidence: str = ""
+    """Digest of what is asked for and of the policy for it, under whatever name; then one of the author's words."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,6 +142,7 @@ def candidate(on: Ground, mode: str, rule_name: str, rule: Rule, rationale: str,
         if hash_of(composed) != valid_hash and (problems := policy_problems(composed)):
             error, merged, composed = f"candidate invalid: {problems}", None, None
     candidate_hash = hash_of(composed) if composed is not None else ""
+    ground, unnamed = _concerned(on, rule_name, rule, composed), _concerned(on, None, rule, None)
     return Candidate(
         rule_name=rule_name,
         rule=rule,
@@ -146,7 +151,8 @@ def candidate(on: Ground, mode: str, rule_name: str, rule: Rule, rationale: str,
         effective=composed,
         candidate_hash=candidate_hash,
         error=error,
-        token=review_token(rule_name, rule, rationale, current_hash, candidate_hash, error),
+        token=review_token(rule_name, rule, rationale, ground, error),
+        evidence=f"{_digest(class_of(rule), unnamed)}:{_digest(' '.join(rationale.casefold().split()))}",
     )
 
 
@@ -190,11 +196,42 @@ def validation_result(before: Policy, after: Policy, credentialed: frozenset[str
     return render(findings(old, delta_of(old, compile_policy(after, reuse=old)), credentialed))
 
 
-def review_token(rule_name: str, rule: Rule, rationale: str, current_hash: str, candidate_hash: str, error: str) -> str:
-    """Hex SHA-256 over what the reviewer sees; what is derived from it (regions, findings, notes) needs no place."""
+def review_token(rule_name: str, rule: Rule, rationale: str, ground: Sequence[object], error: str) -> str:
+    """Hex SHA-256 over what the reviewer sees; what is derived from it (regions, findings, notes) needs no place.
+
+    `ground` is what of the policy before and after the answer depends on (`_concerned`).
+    """
     body = policy_map.rule_to_proto(rule).SerializeToString(deterministic=True).hex()
-    parts = [_REVIEW_FORMAT, rule_name, body, rationale, current_hash, candidate_hash, error]
-    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+    return _digest(_REVIEW_FORMAT, rule_name, body, rationale, ground, error, length=64)
+
+
+def class_of(rule: Rule) -> str:
+    """What is asked for, under whatever name: equal where the same requests are."""
+    return rule_hash(dataclasses.replace(rule, key="", name=""))[:32]
+
+
+def _concerned(on: Ground, rule_name: str | None, rule: Rule, after: Policy | None) -> list[object]:
+    """What of the policies a proposal has to do with: rules for hosts it names, the rule of its name, provider layers
+    and credentials for its hosts, and the middlewares. A request it permits is judged by these alone.
+    """
+    hosts = {endpoint.host for endpoint in rule.endpoints}
+    before, then = (
+        _rules_for(policy, rule_name, hosts) if policy is not None else [] for policy in (on.current, after)
+    )
+    held = sorted(host for host in on.credentialed if any(host_overlaps(host, named) for named in hosts))
+    return [on.everywhere is not None, before, then, held, repr(on.current.middlewares)]
+
+
+def _rules_for(policy: Policy, name: str | None, hosts: Iterable[str]) -> list[str]:
+    return sorted(
+        rule_hash(rule)
+        for rule in policy.rules
+        if rule.key == name or any(host_overlaps(one.host, host) for one in rule.endpoints for host in hosts)
+    )
+
+
+def _digest(*parts: object, length: int = 32) -> str:
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()[:length]
 
 
 def policy_problems(policy: Policy) -> str:

@@ -340,8 +340,9 @@ class Inbox:
     async def refresh(self, sandbox_id: str, *, keep: str = "") -> None:
         """Judge pending proposals anew after a policy change, newest first, each in a transaction of its own.
 
-        What is allowed by now is closed ("covered by active policy revision N"), except the chunk `keep`. What is not
-        reached stays stale; approving it is refused until it was judged anew and looked at again.
+        What is allowed by now is closed ("covered by active policy revision N"), except the chunk `keep`. Where nothing
+        changed that a proposal has to do with, its evaluation and token stand. What is not reached stays as it is;
+        approving it is refused if it is stale, until it was judged anew and looked at again.
         """
         until = self._clock() + REFRESH_MILLISECONDS
         await self._store.run(lambda tx: self.leases.settle(tx, sandbox_id))
@@ -350,10 +351,13 @@ class Inbox:
             on = self._ledger.ground(tx, sandbox_id)
             found = submission.stale(tx, sandbox_id, hash_of(on.current))
             for chunk in found:
+                made = self._ledger.candidate(on, chunk)
                 if chunk.id != keep and on.covers(chunk.proposed):
                     self._submissions.close_covered(tx, chunk)
+                elif made.token == chunk.review_token and not made.error:
+                    self._ledger.rebased(tx, chunk, made)
                 else:
-                    self._ledger.evaluated(tx, chunk, evaluation.evaluate(on, self._ledger.candidate(on, chunk)))
+                    self._ledger.evaluated(tx, chunk, evaluation.evaluate(on, made))
             return bool(found)
 
         for _ in range(REFRESHED_PER_DECISION):

@@ -71,9 +71,15 @@ class Ledger:
             current_hash=made.current_hash,
             candidate_hash=made.candidate_hash,
             review=done.review,
+            class_hash=evaluation.class_of(made.rule),
+            evidence=made.evidence,
         )
         self.changed(tx, chunk)
         return chunk
+
+    def rebased(self, tx: sa.Connection, chunk: Chunk, made: Candidate) -> None:
+        """The policy changed where the proposal has nothing to do with it: what was reviewed stands, nobody is told."""
+        chunks.update(tx, chunk, current_hash=made.current_hash, candidate_hash=made.candidate_hash)
 
     def approve(
         self,
@@ -136,6 +142,7 @@ class Ledger:
             rejection_reason=reason,
             rejected_as=kind,
             superseded_by=superseded_by,
+            refusals=chunks.refusals(tx, chunk) + (kind == "person"),
         )
         text = f"Rule '{chunk.rule_name}' rejected by {actor}"
         self._history(tx, chunk, "rejected", actor, text, reason)
@@ -205,6 +212,7 @@ class Ledger:
             decided_by="" if status == "pending" else actor,
             rejection_reason=reason,
             rejected_as="expired" if expired else "" if status == "pending" else "person",
+            refusals=chunks.refusals(tx, chunk) + (status == "rejected" and not expired),
             before_hash="",
             after_hash="",
             policy_version=0,

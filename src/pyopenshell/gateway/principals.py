@@ -38,6 +38,17 @@ class SandboxPrincipal:
     expires: int = 0
 
 
+class Actor(str):
+    """Who did it, as recorded with every decision; `via` is from where: method and address."""
+
+    via: str
+
+    def __new__(cls, subject: str, via: str = "") -> Actor:
+        actor = super().__new__(cls, subject)
+        actor.via = via
+        return actor
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Caller:
     """One authenticated call. `principal` is None only for RPCs that need no identity.
@@ -60,6 +71,11 @@ class Caller:
                 return f"sandbox:{sandbox_id}"
             case _:
                 return "anonymous"
+
+    @property
+    def actor(self) -> Actor:
+        """`subject` and from where; PERMISSION_DENIED for a sandbox."""
+        return Actor(self.user.subject, f"{self.method} {_address(self.peer)}".strip())
 
     @property
     def is_sandbox(self) -> bool:
@@ -98,6 +114,11 @@ class Caller:
             raise denied("platform admin role required for cross-workspace operations")
 
 
+def _address(peer: str) -> str:
+    """gRPC's `ipv4:127.0.0.1:53422` without the port, which says nothing; `unix:` sockets as they are."""
+    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
+
+
 def workspace_of(scope: datamodel_pb2.WorkspaceSelector) -> str:
     """The one workspace a request means. INVALID_ARGUMENT when it names none or all."""
     match scope.WhichOneof("selection"):
@@ -124,6 +145,7 @@ __all__ = [
     "ALL_SCOPES",
     "DEFAULT_WORKSPACE",
     "USER_ROLE",
+    "Actor",
     "Caller",
     "GatewayError",
     "SandboxPrincipal",

@@ -17,8 +17,9 @@ from pyopenshell.gateway import chunks, evaluation
 from pyopenshell.gateway.chunks import Chunk
 from pyopenshell.gateway.clock import from_timestamp
 from pyopenshell.gateway.errors import GatewayError
-from pyopenshell.gateway.evaluation import MECHANISTIC, Evaluation, Ground
+from pyopenshell.gateway.evaluation import MECHANISTIC, Candidate, Evaluation, Ground
 from pyopenshell.gateway.ledger import Ledger
+from pyopenshell.gateway.revisions import hash_of
 from pyopenshell.gateway.settings import Settings
 from pyopenshell.gateway.store.schema import draft_chunks
 from pyopenshell.policy.coverage import covers
@@ -32,6 +33,8 @@ AUTO_ACTOR = "gateway:auto"
 """Recorded as the one who decided where the automatic mode did."""
 MACHINE = "gateway"
 """Recorded where the gateway itself closes a chunk that has become pointless."""
+LAST_WORDS = 3
+"""So often people may be asked for the same thing in other words."""
 _REMEMBERED = 4096
 _WILDCARDS = frozenset("*?[")
 _RESOLVED_FROM = {"global": "gateway", "sandbox": "sandbox", "default": "default"}
@@ -114,7 +117,10 @@ class Submissions:
             raise Refused(
                 f"chunk '{name}': the pending proposals of this sandbox are too large; wait for a decision first"
             )
-        done = evaluation.evaluate(on, evaluation.candidate(on, mode, name, rule, message.rationale))
+        made = evaluation.candidate(on, mode, name, rule, message.rationale)
+        if (refused := self._refused_before(tx, sandbox_id, made, message)) is not None:
+            return refused.id
+        done = evaluation.evaluate(on, made)
         if done.candidate.error:
             raise Refused(f"chunk '{name}': {done.candidate.error}")
         chunk = self._insert(tx, sandbox_id, version, mode, done, message)
@@ -170,6 +176,23 @@ class Submissions:
                 f"chunk '{name}': too many wildcards to be proved (at most {limits.wildcards} in all and "
                 f"{limits.wildcards_per_segment} in one path segment); ask for fewer or plainer paths"
             )
+
+    # ---- what a person has answered already -----------------------------------------------------------------------
+
+    def _refused_before(
+        self, tx: sa.Connection, sandbox_id: str, made: Candidate, message: openshell_pb2.PolicyChunk
+    ) -> Chunk | None:
+        """The refused proposal that this one repeats: its author gets the recorded reason at once, and nobody else
+        hears of it. News is another policy for its hosts, or other words, as long as people were not asked in other
+        words `LAST_WORDS` times already.
+        """
+        known = chunks.refused_class(tx, sandbox_id, evaluation.class_of(made.rule))
+        if known is None or not _same_evidence(known, made, words=known.refusals < LAST_WORDS):
+            return None
+        _, last = self._seen(message)
+        return chunks.update(
+            tx, known, hit_count=known.hit_count + _hits(message), last_seen_ms=max(known.last_seen_ms, last)
+        )
 
     # ---- the sandbox's own observations ---------------------------------------------------------------------------
 
@@ -239,15 +262,25 @@ class Submissions:
         return self._settle(tx, on, chunk, done)
 
     def _must_reopen(self, tx: sa.Connection, on: Ground, chunk: Chunk) -> bool:
-        """Is a decided observation news again? A person's rejection stands; a machine's only while its cause does."""
+        """Is a decided observation news again? A person's rejection stands until the policy for its hosts is another;
+        a machine's only while its cause does.
+        """
         if chunk.status == "approved":
             # Approved, and refused all the same: a later policy took the grant away. (While it is still covered,
             # this is a flush from before the approval. A global policy takes nothing away: the approval, with its
             # limit, stands beneath it and is in force again after it.)
             return not covers(on.base, chunk.proposed)
-        if chunk.rejected_as == "person":
+        if on.covers(chunk.proposed) or self._speaker(tx, on, chunk) is not None:
             return False
-        return not on.covers(chunk.proposed) and self._speaker(tx, on, chunk) is None
+        if chunk.rejected_as != "person":
+            return True
+        if chunk.current_hash == hash_of(on.current):
+            return False
+        made = self._ledger.candidate(on, chunk)
+        if _same_evidence(chunk, made, words=False):
+            self._ledger.rebased(tx, chunk, made)
+            return False
+        return True
 
     # ---- several authors, one destination -------------------------------------------------------------------------
 
@@ -328,6 +361,8 @@ class Submissions:
             current_hash=made.current_hash,
             candidate_hash=made.candidate_hash,
             review=done.review,
+            class_hash=evaluation.class_of(made.rule),
+            evidence=made.evidence,
         )
         self._ledger.proposed(tx, chunk)
         chunks.prune_rejected(tx, sandbox_id, self._limits.kept_rejected)
@@ -364,6 +399,12 @@ class Submissions:
         last = from_timestamp(message.last_seen_time) if message.HasField("last_seen_time") else now
         last = min(max(last, 0), now)
         return min(max(first, 0), last), last
+
+
+def _same_evidence(chunk: Chunk, made: Candidate, *, words: bool) -> bool:
+    """Was a person shown the same when they refused? `words`: the author's explanation counts too."""
+    then, now = chunk.evidence.split(":"), made.evidence.split(":")
+    return then == now if words else then[0] == now[0]
 
 
 def _patterns(endpoint: Endpoint) -> Iterable[str]:

@@ -51,7 +51,7 @@ class DraftService:
     ) -> openshell_pb2.ApproveDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
         applied = await self.inbox.approve(
-            sandbox_id, scope.chunk_id(request.chunk_id), request.review_token, caller.user.subject
+            sandbox_id, scope.chunk_id(request.chunk_id), request.review_token, caller.actor
         )
         return openshell_pb2.ApproveDraftChunkResponse(policy_version=applied.version, policy_hash=applied.hash)
 
@@ -59,7 +59,7 @@ class DraftService:
         self, request: openshell_pb2.RejectDraftChunkRequest, caller: Caller
     ) -> openshell_pb2.RejectDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
-        await self.inbox.reject(sandbox_id, scope.chunk_id(request.chunk_id), request.reason, caller.user.subject)
+        await self.inbox.reject(sandbox_id, scope.chunk_id(request.chunk_id), request.reason, caller.actor)
         return openshell_pb2.RejectDraftChunkResponse()
 
     async def ApproveAllDraftChunks(
@@ -69,7 +69,7 @@ class DraftService:
         bulk = await self.inbox.approve_all(
             sandbox_id,
             [(scope.chunk_id(approval.chunk_id), approval.review_token) for approval in request.approvals],
-            caller.user.subject,
+            caller.actor,
             include_flagged=request.include_security_flagged,
         )
         return openshell_pb2.ApproveAllDraftChunksResponse(
@@ -84,21 +84,21 @@ class DraftService:
     ) -> openshell_pb2.EditDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
         rule = request.proposed_rule if request.HasField("proposed_rule") else None
-        await self.inbox.edit(sandbox_id, scope.chunk_id(request.chunk_id), rule, caller.user.subject)
+        await self.inbox.edit(sandbox_id, scope.chunk_id(request.chunk_id), rule, caller.actor)
         return openshell_pb2.EditDraftChunkResponse()
 
     async def UndoDraftChunk(
         self, request: openshell_pb2.UndoDraftChunkRequest, caller: Caller
     ) -> openshell_pb2.UndoDraftChunkResponse:
         sandbox_id = await self._sandbox(request, caller)
-        applied = await self.inbox.undo(sandbox_id, scope.chunk_id(request.chunk_id), caller.user.subject)
+        applied = await self.inbox.undo(sandbox_id, scope.chunk_id(request.chunk_id), caller.actor)
         return openshell_pb2.UndoDraftChunkResponse(policy_version=applied.version, policy_hash=applied.hash)
 
     async def ClearDraftChunks(
         self, request: openshell_pb2.ClearDraftChunksRequest, caller: Caller
     ) -> openshell_pb2.ClearDraftChunksResponse:
         sandbox_id = await self._sandbox(request, caller)
-        cleared = await self.inbox.clear(sandbox_id, caller.user.subject)
+        cleared = await self.inbox.clear(sandbox_id, caller.actor)
         return openshell_pb2.ClearDraftChunksResponse(chunks_cleared=cleared)
 
     async def GetDraftHistory(

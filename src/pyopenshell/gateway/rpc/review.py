@@ -34,7 +34,7 @@ class ReviewService:
             record.id,
             scope.chunk_id(request.chunk_id),
             request.review_token,
-            caller.user.subject,
+            caller.actor,
             lease_ms=leases.checked(request.lease),
         )
         (review,) = await self.inbox.reviews(record.id, [request.chunk_id])
