@@ -203,7 +203,7 @@ def test_the_gateways_own_limits_are_those_of_the_code() -> None:
     quota = Quota()
     assert (
         f"at most {quota.chunks_per_call} proposals per submission, {quota.burst} at once and then "
-        f"{quota.per_second:g} per second, {quota.pending_authored} pending authored and "
+        f"{quota.per_minute} per minute, {quota.pending_authored} pending authored and "
         f"{quota.pending_mechanistic} pending mechanistic"
     ) in " ".join(TEXT.split())
 

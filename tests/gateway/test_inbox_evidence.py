@@ -11,6 +11,8 @@ import pytest
 from pyopenshell.gateway import evaluation, submission
 from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.principals import Actor
+from pyopenshell.gateway.revisions import hash_of
+from pyopenshell.gateway.store.schema import draft_chunks
 from pyopenshell.policy.model import Rule
 from pyopenshell.wire.gen import openshell_pb2
 
@@ -61,7 +63,7 @@ async def test_a_review_stands_exactly_while_nothing_it_depends_on_changed(
         before = await token(core, sandbox_id, chunk_id)
         await core.set_policy(sandbox_id, policy(change))
         assert (await token(core, sandbox_id, chunk_id) == before) is kept
-        assert (await core.chunk(sandbox_id, chunk_id)).current_effective_policy_hash == evaluation.hash_of(
+        assert (await core.chunk(sandbox_id, chunk_id)).current_effective_policy_hash == hash_of(
             await core.base(sandbox_id)
         )
 
@@ -159,11 +161,11 @@ async def test_history_says_who_from_where_and_what_the_policy_was_and_became(tm
     async with opened(tmp_path / "a.db") as core:
         sandbox_id = await core.sandbox(policy=policy())
         (chunk_id,) = await core.propose(sandbox_id, rest("a.example.com", "GET /x"))
-        before = evaluation.hash_of(await core.base(sandbox_id))
+        before = hash_of(await core.base(sandbox_id))
         seen = await token(core, sandbox_id, chunk_id)
         alice = Actor("mtls:CN=alice", "ApproveDraftChunk ipv4:127.0.0.1")
         await core.inbox.approve(sandbox_id, chunk_id, seen, alice)
-        after = evaluation.hash_of(await core.base(sandbox_id))
+        after = hash_of(await core.base(sandbox_id))
         await core.inbox.undo(sandbox_id, chunk_id, Actor("mtls:CN=bob", "UndoDraftChunk ipv4:127.0.0.1"))
         told = [
             (one.type, one.actor, one.via, one.before_hash, one.after_hash)
@@ -184,7 +186,7 @@ async def test_a_stale_evaluation_of_an_older_version_is_made_anew(tmp_path: Pat
         old = "ab" * 32
 
         def age(tx: object) -> None:
-            table = submission.draft_chunks
+            table = draft_chunks
             tx.execute(table.update().where(table.c.id == chunk_id).values(review_token=old))  # type: ignore[attr-defined]
 
         await core.store.run(age)

@@ -142,6 +142,8 @@ async def _watch(gateway: Gateway, sandbox: str, status: str, output: str) -> No
 def _plain_event(event: InboxEvent) -> dict[str, Any]:
     if event.observed is not None:
         return {"observed": dataclasses.asdict(event.observed), "sandbox": event.sandbox}
+    if event.gone:
+        return {"gone": True, "sandbox": event.sandbox}
     return {"sandbox": event.sandbox, "synced": event.synced}
 
 

@@ -39,6 +39,7 @@ from pyopenshell.gateway.sessions import Sessions
 from pyopenshell.gateway.settings import Settings
 from pyopenshell.gateway.snapshots import Snapshots
 from pyopenshell.gateway.store import Store
+from pyopenshell.gateway.submission import Limits
 from pyopenshell.gateway.tasks import Tasks
 from pyopenshell.gateway.templates import Templates
 from pyopenshell.gateway.tokens import Tokens
@@ -73,7 +74,8 @@ class Gateway:
         self.settings = Settings(self.store, self.bus)
         self.revisions = Revisions(self.store, self.bus, clock)
         self.snapshots = Snapshots(self.store, self.revisions, self.settings)
-        self.inbox = Inbox(self.store, self.bus, self.revisions, self.settings, clock)
+        limits = Limits.of(configuration.quotas)
+        self.inbox = Inbox(self.store, self.bus, self.revisions, self.settings, clock, limits)
         self.trail = Trail(self.store, self.bus, clock)
         self.workspaces = Workspaces(self.store, clock)
         self.logs = Logs(self.store, self.bus, clock)

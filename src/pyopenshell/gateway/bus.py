@@ -10,7 +10,7 @@ Topics and payloads:
     config:*                None: every sandbox must (a global setting or policy changed)
     proposals:<sandbox id>  pyopenshell.v1.ProposalState
     inbox                   pyopenshell.v1.InboxEvent
-    sandboxes               pyopenshell.v1.InboxEvent: a sandbox changed, or is gone
+    sandboxes               pyopenshell.v1.InboxEvent: a sandbox changed (one that is gone is told on inbox)
     sandbox:<sandbox id>    None: the stored sandbox changed, or openshell.v1.DraftPolicyUpdate
     logs:<sandbox id>       None: there are new lines in the store
     leases                  None: an approval was given a limit, or one may be over

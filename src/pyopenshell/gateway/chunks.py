@@ -105,6 +105,20 @@ class Event:
             chunk_id=self.chunk_id,
         )
 
+    def to_record(self) -> pyopenshell_pb2.DecisionRecord:
+        return pyopenshell_pb2.DecisionRecord(
+            event_time=to_timestamp(self.at_ms),
+            event_type=self.type,
+            chunk_id=self.chunk_id,
+            actor=self.actor,
+            via=self.via,
+            description=self.description,
+            reason=self.reason,
+            before_policy_hash=self.before_hash,
+            after_policy_hash=self.after_hash,
+            policy_version=self.policy_version,
+        )
+
 
 def rule_bytes(rule: Rule) -> bytes:
     return policy_map.rule_to_proto(rule).SerializeToString(deterministic=True)
@@ -312,10 +326,15 @@ def record(tx: sa.Connection, chunk: Chunk, at_ms: int, kind: str, actor: str, d
     )
 
 
-def history(tx: sa.Connection, sandbox_id: str) -> Sequence[Event]:
+def history(
+    tx: sa.Connection, sandbox_id: str, chunk_id: str = "", after: int = 0, limit: int | None = None
+) -> Sequence[Event]:
     """In the order it happened."""
-    query = sa.select(chunk_events).where(chunk_events.c.sandbox_id == sandbox_id).order_by(chunk_events.c.seq)
-    return [Event(**row._mapping) for row in tx.execute(query)]
+    table = chunk_events.c
+    query = sa.select(chunk_events).where(table.sandbox_id == sandbox_id, table.seq > after)
+    if chunk_id:
+        query = query.where(table.chunk_id == chunk_id)
+    return [Event(**row._mapping) for row in tx.execute(query.order_by(table.seq).limit(limit))]
 
 
 def _insert_targets(tx: sa.Connection, sandbox_id: str, chunk_id: str, spoken_for: Iterable[Target]) -> None:

@@ -23,6 +23,15 @@ LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 DEFAULT_TOKEN_LIFETIME: Final = 86400
 """Seconds. Upstream's default is "never" (contract/gateway.md 12.34); supervisors renew at 80 % of the lifetime."""
 
+QUOTAS: Final[Mapping[str, int]] = {
+    "per_minute": 60_000,
+    "burst": 10_000,
+    "pending_proposals": 10_000,
+    "pending_observations": 10_000,
+    "pending_bytes": 2 * 1024 * 1024,
+}
+"""Keys of [openshell.gateway.proposal_quotas] and the most each may be."""
+
 _LOG_LEVELS: Final = ("debug", "info", "warn", "error")
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
 
@@ -76,6 +85,8 @@ class Configuration:
     probes_host: str = "127.0.0.1"
     """Where /healthz, /readyz and /metrics are told; "" is nowhere. `probes_port` 0 means any free one."""
     probes_port: int = 0
+    quotas: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """What one sandbox may put before people, where it differs from the defaults (`submission.Limits`)."""
     source: Path | None = None
 
     @property
@@ -132,6 +143,7 @@ def load(
         token_lifetime=settings.get("ttl_secs", DEFAULT_TOKEN_LIFETIME),
         database=environ.get("OPENSHELL_DB_URL") or f"sqlite:{paths.run / 'openshell.db'}",
         connect_to=settings.get("connect_to", ()),
+        quotas=settings.get("quotas", {}),
         probes_host=probes_host,
         probes_port=probes_port,
         source=source if text else None,
@@ -169,6 +181,7 @@ class _Document:
                 "gateway_jwt",
                 "connect_to",
                 "health_bind_address",
+                "proposal_quotas",
             },
         )
         found: dict[str, Any] = {}
@@ -184,6 +197,8 @@ class _Document:
         if "compute_drivers" in table and list(self._strings(where, table, "compute_drivers")) != ["local"]:
             self._fail((*where, "compute_drivers"), 'this gateway has one compute driver: ["local"]')
         found |= self._token_settings(where, table)
+        if "proposal_quotas" in table:
+            found["quotas"] = self._quotas(where, table)
         if "connect_to" in table:
             found["connect_to"] = self._connect_to(where, table)
         return found
@@ -201,6 +216,16 @@ class _Document:
             found["ttl_secs"] = self._value(inside, jwt, "ttl_secs", int)
             if found["ttl_secs"] and found["ttl_secs"] < 60:
                 self._fail((*inside, "ttl_secs"), "ttl_secs must be 0 (never expires) or at least 60")
+        return found
+
+    def _quotas(self, where: tuple[str, ...], table: dict[str, Any]) -> dict[str, int]:
+        quotas, inside = self._table(where, table, "proposal_quotas"), (*where, "proposal_quotas")
+        self._known(inside, quotas, set(QUOTAS))
+        found = {}
+        for key in quotas:
+            found[key] = self._value(inside, quotas, key, int)
+            if not 1 <= found[key] <= QUOTAS[key]:
+                self._fail((*inside, key), f"{key} must be in 1..{QUOTAS[key]}")
         return found
 
     def _connect_to(self, where: tuple[str, ...], table: dict[str, Any]) -> tuple[ConnectTo, ...]:

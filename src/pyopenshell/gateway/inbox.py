@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import sqlalchemy as sa
 
-from pyopenshell.gateway import chunks, evaluation, leases, observed, submission
+from pyopenshell.gateway import chunks, evaluation, leases, observed, order, submission
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.chunks import Chunk, Event
 from pyopenshell.gateway.clock import Clock, system_clock, to_timestamp
@@ -152,9 +152,11 @@ class Inbox:
 
         return await self._store.run(read)
 
-    async def history(self, sandbox_id: str) -> Sequence[Event]:
-        """Everything that happened to proposals of this sandbox, in order."""
-        return await self._store.run(lambda tx: chunks.history(tx, sandbox_id))
+    async def history(
+        self, sandbox_id: str, chunk_id: str = "", *, after: int = 0, limit: int | None = None
+    ) -> Sequence[Event]:
+        """Everything that happened to proposals of this sandbox, or to one, in order; `after` is an event's `seq`."""
+        return await self._store.run(lambda tx: chunks.history(tx, sandbox_id, chunk_id, after, limit))
 
     async def reviews(self, sandbox_id: str, ids: Sequence[str]) -> Sequence[pyopenshell_pb2.ChunkReview]:
         """What a reviewer must see of the named chunks (all without names), newest first.
@@ -391,6 +393,7 @@ class Inbox:
             told = pyopenshell_pb2.InboxEvent()
             told.CopyFrom(event)
             told.observed.CopyFrom(denial)
+            order.append(tx, told, order.OBSERVED, order.denial_subject(denial))
             self._store.announce("inbox", told)
 
     def _renew(

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from pyopenshell.audit.events import ConfigEvent, Severity
 from pyopenshell.audit.text import spoken
-from pyopenshell.gateway import chunks, evaluation
+from pyopenshell.gateway import chunks, evaluation, order
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.chunks import Chunk
 from pyopenshell.gateway.clock import Clock
@@ -298,6 +298,7 @@ class Ledger:
         event = self.inbox_event(tx, chunk.sandbox_id)
         event.chunk.CopyFrom(chunks.to_proto(chunk))
         event.chunk.status = inbox_status
+        order.append(tx, event, order.CHUNK, chunk.id)
         pending = chunks.count_pending(tx, chunk.sandbox_id)
         update = openshell_pb2.DraftPolicyUpdate(
             draft_version=chunks.draft_version(tx, chunk.sandbox_id),

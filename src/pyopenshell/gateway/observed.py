@@ -22,7 +22,7 @@ PER_CALL: Final = 500
 _STAGES: Final = frozenset({"l7", "dns", "bypass"})
 """Requests, names that no rule names, connections to addresses that have no name."""
 _COUNT_LIMIT: Final = 2**53
-_KEY: Final = ("host", "port", "binary", "method", "path", "reason")
+KEY: Final = ("host", "port", "binary", "method", "path", "reason")
 
 Denial = pyopenshell_pb2.ObservedDenial
 
@@ -72,7 +72,7 @@ def _rows(sandbox_id: str, summary: openshell_pb2.DenialSummary, now: int) -> It
             "first_seen_ms": first,
             "last_seen_ms": last,
         }
-        yield row | {"key": digest(*(row[name] for name in _KEY))}
+        yield row | {"key": digest(*(row[name] for name in KEY))}
 
 
 def _split(deny_reason: str) -> tuple[str, str, str]:
@@ -119,6 +119,11 @@ def _trim(tx: sa.Connection, sandbox_id: str) -> None:
     oldest = tx.scalar(query.order_by(observed_denials.c.last_seen_ms.desc()).offset(KEPT).limit(1))
     if oldest is not None:
         tx.execute(observed_denials.delete().where(mine, observed_denials.c.last_seen_ms <= oldest))
+
+
+def find(tx: sa.Connection, sandbox_id: str, values: Sequence[Any]) -> Denial | None:
+    """One row by the values of KEY."""
+    return _get(tx, {"sandbox_id": sandbox_id, "key": digest(*values)})
 
 
 def _get(tx: sa.Connection, row: dict[str, Any]) -> Denial | None:

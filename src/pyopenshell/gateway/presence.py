@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from pyopenshell.gateway import records
+from pyopenshell.gateway import order, records
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.store import Store
@@ -24,7 +24,9 @@ def announce(tx: sa.Connection, store: Store, bus: Bus, sandbox_id: str, *, gone
     told = named(record) if gone else event(record)
     if gone:
         told.gone = True
-    store.announce(TOPIC, told)
+        order.sandbox_gone(tx, told)
+    # That a sandbox is gone concerns every reader of the inbox: its proposals are gone with it.
+    store.announce("inbox" if gone else TOPIC, told)
 
 
 def named(record: records.Record) -> pyopenshell_pb2.InboxEvent:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -44,7 +44,7 @@ _RESOLVED_FROM = {"global": "gateway", "sandbox": "sandbox", "default": "default
 class Limits:
     """What one sandbox may ask for. A flood costs the sandbox its own proposals and nobody else anything.
 
-    `burst` proposals at once, then `per_second`; at most so many pending by author, and so many bytes of them; so many
+    `burst` proposals at once, then `per_minute`; at most so many pending by author, and so many bytes of them; so many
     rejected by machine kept. Wildcards are bounded because the exact proof of what they permit is exponential in them,
     and nobody can review more of them either.
     """
@@ -54,13 +54,19 @@ class Limits:
     pending_mechanistic: int = 512
     kept_rejected: int = 256
     burst: int = 256
-    per_second: float = 20.0
+    per_minute: int = 1200
     rule_bytes: int = 16 * 1024
     rationale: int = 4096
     name: int = 253
     pending_bytes: int = 1024 * 1024
     wildcards: int = 24
     wildcards_per_segment: int = 2
+
+    @classmethod
+    def of(cls, quotas: Mapping[str, int]) -> Limits:
+        """The defaults, with what an operator wrote (`configuration.QUOTAS`)."""
+        names = {"pending_proposals": "pending_authored", "pending_observations": "pending_mechanistic"}
+        return dataclasses.replace(cls(), **{names.get(key, key): value for key, value in quotas.items()})
 
 
 class Refused(Exception):  # noqa: N818 - not an error of the call: the reason one chunk of it was not taken
@@ -85,9 +91,9 @@ class Submissions:
             )
         now = self._ledger.clock()
         left, since = self._buckets.get(sandbox_id, (float(limits.burst), now))
-        left = min(float(limits.burst), left + max(0, now - since) / 1000 * limits.per_second)
+        left = min(float(limits.burst), left + max(0, now - since) / 60_000 * limits.per_minute)
         if left < count:
-            wait = math.ceil((count - left) / limits.per_second)
+            wait = math.ceil((count - left) / limits.per_minute * 60)
             raise GatewayError(
                 "RESOURCE_EXHAUSTED",
                 f"this sandbox submits proposals too fast; try again in {wait} s",

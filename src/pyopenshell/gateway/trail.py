@@ -12,7 +12,7 @@ from pyopenshell.audit.shorthand import shorthand
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.clock import Clock, system_clock
 from pyopenshell.gateway.store import Store
-from pyopenshell.gateway.store.schema import log_lines
+from pyopenshell.gateway.store.schema import log_lines, sandboxes
 
 
 class Trail:
@@ -35,3 +35,8 @@ class Trail:
             )
         )
         self._store.announce(f"logs:{sandbox_id}")
+
+    def everywhere(self, tx: sa.Connection, event: ConfigEvent) -> None:
+        """The same in the log of every sandbox, because it concerns every one."""
+        for sandbox_id in tx.scalars(sa.select(sandboxes.c.id).where(sandboxes.c.deleted_ms.is_(None))).all():
+            self.record(tx, sandbox_id, event)

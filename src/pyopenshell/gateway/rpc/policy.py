@@ -138,13 +138,17 @@ class PolicyService:
     def _replace(
         self, tx: sa.Connection, record: Record, policy: Policy, caller: Caller, provenance: dict[str, str]
     ) -> Revision:
-        self.revisions.latest(tx, record.id)
+        latest = self.revisions.latest(tx, record.id)
         first = self.revisions.get(tx, record.id, 1)
         candidate = live_update(first.policy if first is not None else None, policy)
         require_valid(candidate)
-        return self.revisions.append(
+        revision = self.revisions.append(
             tx, record.id, candidate, origin="set", author=caller.subject, provenance=provenance
         )
+        if latest is None or revision.version != latest.version:
+            text = f"gateway replaced the policy, by {caller.subject}"
+            self.trail.record(tx, record.id, ConfigEvent("REPLACED", text, fields=_version(revision)))
+        return revision
 
     def _merge(self, tx: sa.Connection, record: Record, request: UpdateRequest, caller: Caller) -> Revision:
         operations = _operations(request)
@@ -163,11 +167,9 @@ class PolicyService:
             author=caller.subject,
             provenance=dict(request.annotations),
         )
-        fields = (("policy_version", f"v{revision.version}"), ("policy_hash", revision.hash))
         for operation in operations:
-            self.trail.record(
-                tx, record.id, ConfigEvent("MERGED", f"gateway merged {_phrase(operation)}", fields=fields)
-            )
+            text = f"gateway merged {_phrase(operation)}"
+            self.trail.record(tx, record.id, ConfigEvent("MERGED", text, fields=_version(revision)))
         return revision
 
     async def _sync(self, request: UpdateRequest, caller: Caller) -> UpdateResponse:
@@ -196,14 +198,27 @@ class PolicyService:
     def _setting(self, tx: sa.Connection, request: UpdateRequest, caller: Caller) -> UpdateResponse:
         record = scope.sandbox(tx, request.workspace_scope, request.sandbox, caller)
         _unmoved(request, record)
-        return self._change_setting(tx, record.id, request)
+        return self._change_setting(tx, record.id, request, caller)
 
-    def _change_setting(self, tx: sa.Connection, where: str, request: UpdateRequest) -> UpdateResponse:
+    def _change_setting(self, tx: sa.Connection, where: str, request: UpdateRequest, caller: Caller) -> UpdateResponse:
+        key, before, deleted = request.setting_key, self.settings.revision(tx, where), False
         if request.delete_setting:
-            deleted, revision = self.settings.remove(tx, where, request.setting_key)
-            return UpdateResponse(settings_revision=revision, deleted=deleted)
-        value = request.setting_value if request.HasField("setting_value") else None
-        return UpdateResponse(settings_revision=self.settings.put(tx, where, request.setting_key, value))
+            deleted, revision = self.settings.remove(tx, where, key)
+            text = f"gateway unset {key}, by {caller.subject}"
+        else:
+            value = request.setting_value if request.HasField("setting_value") else None
+            revision = self.settings.put(tx, where, key, value)
+            shown = self.settings.effective(tx, where)[key].value
+            text = f"gateway set {key} to {str(shown).lower()}, by {caller.subject}"
+        if revision != before:
+            self._tell(tx, where, ConfigEvent("SETTING", text))
+        return UpdateResponse(settings_revision=revision, deleted=deleted)
+
+    def _tell(self, tx: sa.Connection, where: str, event: ConfigEvent) -> None:
+        if where == GLOBAL_SCOPE:
+            self.trail.everywhere(tx, dataclasses.replace(event, fields=(("scope", "global"), *event.fields)))
+        else:
+            self.trail.record(tx, where, event)
 
     async def _update_global(self, request: UpdateRequest, caller: Caller) -> UpdateResponse:
         caller.require_platform_admin()
@@ -217,8 +232,14 @@ class PolicyService:
         def change(tx: sa.Connection) -> UpdateResponse:
             if request.delete_setting and request.setting_key == POLICY_KEY:
                 deleted = self.revisions.delete_global(tx)
+                if deleted:
+                    self._tell(
+                        tx,
+                        GLOBAL_SCOPE,
+                        ConfigEvent("LIFTED", f"gateway lifted the global policy, by {caller.subject}"),
+                    )
                 return UpdateResponse(settings_revision=self.settings.revision(tx, GLOBAL_SCOPE), deleted=deleted)
-            return self._change_setting(tx, GLOBAL_SCOPE, request)
+            return self._change_setting(tx, GLOBAL_SCOPE, request, caller)
 
         return await self.store.run(change)
 
@@ -229,7 +250,11 @@ class PolicyService:
             raise precondition("credential_binding is sandbox-scoped and cannot be used in a global policy")
 
         def change(tx: sa.Connection) -> UpdateResponse:
+            active = self.revisions.global_policy(tx)
             revision = self.revisions.set_global(tx, policy, author=caller.subject)
+            if active is None or active.version != revision.version:
+                text = f"gateway put every sandbox under a global policy, by {caller.subject}"
+                self._tell(tx, GLOBAL_SCOPE, ConfigEvent("REPLACED", text, fields=_version(revision)))
             return UpdateResponse(
                 version=revision.version,
                 policy_hash=revision.hash,
@@ -237,6 +262,10 @@ class PolicyService:
             )
 
         return await self.store.run(change)
+
+
+def _version(revision: Revision) -> tuple[tuple[str, str], ...]:
+    return (("policy_version", f"v{revision.version}"), ("policy_hash", revision.hash))
 
 
 def _one_of(request: UpdateRequest) -> None:

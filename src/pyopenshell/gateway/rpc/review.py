@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
-from pyopenshell.gateway import leases, overview, presence
-from pyopenshell.gateway.bus import Bus
+import sqlalchemy as sa
+
+from pyopenshell.gateway import feed, leases, order, overview, pages, presence
+from pyopenshell.gateway.bus import Bus, Message
 from pyopenshell.gateway.errors import required
 from pyopenshell.gateway.inbox import Inbox
 from pyopenshell.gateway.principals import Caller, workspace_of, workspaces_of
 from pyopenshell.gateway.rpc import scope
 from pyopenshell.gateway.store import Store
 from pyopenshell.wire.gen import pyopenshell_pb2
+
+Event = pyopenshell_pb2.InboxEvent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class ReviewService:
     async def WatchInbox(
         self, request: pyopenshell_pb2.WatchInboxRequest, caller: Caller
     ) -> AsyncIterator[pyopenshell_pb2.InboxEvent]:
-        """Pending chunks, `synced`, then changes. A reader that is too slow gets the beginning and `synced` again."""
+        """Pending chunks, `synced`, then changes. A reader that was too slow gets what it missed and `synced` again."""
         sandbox_id = ""
         if request.sandbox:
             workspace: str | None = workspace_of(request.workspace_scope)
@@ -68,36 +73,101 @@ class ReviewService:
             sandbox_id = record.id
         else:
             workspace = workspaces_of(request.workspace_scope, caller)
+        watch = _Watch(self, workspace, sandbox_id, request.overview)
         # Subscribed first: what happens while the list is read comes after it, perhaps twice, never not at all.
         topics = ("inbox", presence.TOPIC) if request.overview else ("inbox",)
         with self.bus.subscribe(*topics) as changes:
-            for event in await self._beginning(workspace, sandbox_id, request.overview):
+            beginning = watch.resumed(request.resume_after_cursor) if request.resume_after_cursor else watch.anew()
+            async for event in beginning:
                 yield event
             async for message in changes:
-                if message.dropped:
-                    if request.overview:
-                        yield pyopenshell_pb2.InboxEvent(workspace=workspace or "", restart=True)
-                    for event in await self._beginning(workspace, sandbox_id, request.overview):
-                        yield event
-                elif _wanted(message.payload, workspace, sandbox_id):
-                    yield message.payload
+                async for event in watch.on(message):
+                    yield event
+
+    async def ListDecisions(
+        self, request: pyopenshell_pb2.ListDecisionsRequest, caller: Caller
+    ) -> pyopenshell_pb2.ListDecisionsResponse:
+        record = await self.store.run(lambda tx: scope.sandbox(tx, request.workspace_scope, request.sandbox, caller))
+        size, filters = pages.page_size(request.page_size), (record.id, request.chunk_id)
+        place = pages.decode(request.page_token, "ListDecisions", filters, (int,))
+        found = await self.inbox.history(
+            record.id, request.chunk_id, after=int(place[0]) if place else 0, limit=size + 1
+        )
+        token = pages.encode("ListDecisions", filters, (found[size - 1].seq,)) if len(found) > size else ""
+        return pyopenshell_pb2.ListDecisionsResponse(
+            decisions=[event.to_record() for event in found[:size]], next_page_token=token
+        )
 
     async def GetOperatorStatus(
         self, request: pyopenshell_pb2.GetOperatorStatusRequest, caller: Caller
     ) -> pyopenshell_pb2.GetOperatorStatusResponse:
         return self.operator()
 
-    async def _beginning(
-        self, workspace: str | None, sandbox_id: str, everything: bool
-    ) -> list[pyopenshell_pb2.InboxEvent]:
-        events: list[pyopenshell_pb2.InboxEvent] = []
-        if everything:
-            events += await self.store.run(lambda tx: overview.beginning(tx, workspace, sandbox_id))
-        events += await self.inbox.pending(workspace, sandbox_id)
-        return [*events, pyopenshell_pb2.InboxEvent(sandbox_id=sandbox_id, workspace=workspace or "", synced=True)]
 
+class _Watch:
+    """One reader of the inbox and its place in the order of changes."""
 
-def _wanted(event: pyopenshell_pb2.InboxEvent, workspace: str | None, sandbox_id: str) -> bool:
-    if sandbox_id:
-        return event.sandbox_id == sandbox_id
-    return workspace is None or event.workspace == workspace
+    def __init__(self, service: ReviewService, workspace: str | None, sandbox_id: str, overview: bool) -> None:
+        self._service, self._workspace, self._sandbox_id = service, workspace, sandbox_id
+        self._overview = overview
+        self._place = 0
+
+    async def anew(self, *, restart: bool = False) -> AsyncIterator[Event]:
+        """Everything, then `synced`."""
+
+        def read(tx: sa.Connection) -> tuple[Sequence[Event], int]:
+            told = overview.beginning(tx, self._workspace, self._sandbox_id) if self._overview else ()
+            return told, feed.last(tx)
+
+        if restart:
+            yield self._mark(restart=True)
+        told, place = await self._service.store.run(read)
+        for event in (*told, *await self._service.inbox.pending(self._workspace, self._sandbox_id)):
+            yield event
+        self._place = place
+        yield self._mark(synced=True, cursor=order.cursor(place))
+
+    async def resumed(self, cursor: str) -> AsyncIterator[Event]:
+        """What changed since, then `synced`."""
+        seq = feed.parsed(cursor)
+        if self._overview or not await self._service.store.run(lambda tx: feed.known(tx, seq)):
+            # Sandboxes have no place in the order: who keeps a picture of them begins anew.
+            async for event in self.anew(restart=True):
+                yield event
+            return
+        self._place = seq
+        async for event in self._missed():
+            yield event
+
+    async def on(self, message: Message) -> AsyncIterator[Event]:
+        if message.dropped:
+            again = self.anew(restart=True) if self._overview else self.resumed(order.cursor(self._place))
+            async for event in again:
+                yield event
+        elif self._wanted(message.payload):
+            seq = int(message.payload.cursor or 0)
+            if seq and seq <= self._place:
+                return  # told already
+            self._place = max(self._place, seq)
+            yield message.payload
+
+    async def _missed(self) -> AsyncIterator[Event]:
+        while True:
+            found, place, more = await self._service.store.run(
+                lambda tx: feed.after(tx, self._place, self._workspace, self._sandbox_id)
+            )
+            for event in found:
+                self._place = int(event.cursor)
+                yield event
+            self._place = max(self._place, place)
+            if not more:
+                break
+        yield self._mark(synced=True, cursor=order.cursor(self._place))
+
+    def _mark(self, **marks: Any) -> Event:
+        return Event(sandbox_id=self._sandbox_id, workspace=self._workspace or "", **marks)
+
+    def _wanted(self, event: Event) -> bool:
+        if self._sandbox_id:
+            return event.sandbox_id == self._sandbox_id
+        return self._workspace is None or event.workspace == self._workspace

@@ -400,4 +400,6 @@ def forget_sandbox(tx: sa.Connection, sandbox_id: str) -> None:
     """Remove a sandbox and everything that belongs to it (contract/gateway.md 1.2, DeleteSandbox)."""
     for table in (policies, settings, setting_scopes):
         tx.execute(table.delete().where(table.c.scope == sandbox_id))
+    # What stays is the one line that tells readers of the inbox that it is gone.
+    tx.execute(inbox_log.delete().where(inbox_log.c.sandbox_id == sandbox_id, inbox_log.c.kind != "gone"))
     tx.execute(sandboxes.delete().where(sandboxes.c.id == sandbox_id))

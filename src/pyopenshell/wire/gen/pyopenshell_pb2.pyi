@@ -137,17 +137,19 @@ class ListObservedDenialsResponse(_message.Message):
     def __init__(self, denials: _Optional[_Iterable[_Union[ObservedDenial, _Mapping]]] = ...) -> None: ...
 
 class WatchInboxRequest(_message.Message):
-    __slots__ = ("workspace_scope", "sandbox", "overview")
+    __slots__ = ("workspace_scope", "sandbox", "overview", "resume_after_cursor")
     WORKSPACE_SCOPE_FIELD_NUMBER: _ClassVar[int]
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
     OVERVIEW_FIELD_NUMBER: _ClassVar[int]
+    RESUME_AFTER_CURSOR_FIELD_NUMBER: _ClassVar[int]
     workspace_scope: _datamodel_pb2.WorkspaceSelector
     sandbox: str
     overview: bool
-    def __init__(self, workspace_scope: _Optional[_Union[_datamodel_pb2.WorkspaceSelector, _Mapping]] = ..., sandbox: _Optional[str] = ..., overview: _Optional[bool] = ...) -> None: ...
+    resume_after_cursor: str
+    def __init__(self, workspace_scope: _Optional[_Union[_datamodel_pb2.WorkspaceSelector, _Mapping]] = ..., sandbox: _Optional[str] = ..., overview: _Optional[bool] = ..., resume_after_cursor: _Optional[str] = ...) -> None: ...
 
 class InboxEvent(_message.Message):
-    __slots__ = ("sandbox_id", "sandbox_name", "workspace", "chunk", "observed", "synced", "sandbox", "gone", "restart")
+    __slots__ = ("sandbox_id", "sandbox_name", "workspace", "chunk", "observed", "synced", "sandbox", "gone", "restart", "cursor")
     SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
     SANDBOX_NAME_FIELD_NUMBER: _ClassVar[int]
     WORKSPACE_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +159,7 @@ class InboxEvent(_message.Message):
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
     GONE_FIELD_NUMBER: _ClassVar[int]
     RESTART_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
     sandbox_id: str
     sandbox_name: str
     workspace: str
@@ -166,7 +169,54 @@ class InboxEvent(_message.Message):
     sandbox: _openshell_pb2.Sandbox
     gone: bool
     restart: bool
-    def __init__(self, sandbox_id: _Optional[str] = ..., sandbox_name: _Optional[str] = ..., workspace: _Optional[str] = ..., chunk: _Optional[_Union[_openshell_pb2.PolicyChunk, _Mapping]] = ..., observed: _Optional[_Union[ObservedDenial, _Mapping]] = ..., synced: _Optional[bool] = ..., sandbox: _Optional[_Union[_openshell_pb2.Sandbox, _Mapping]] = ..., gone: _Optional[bool] = ..., restart: _Optional[bool] = ...) -> None: ...
+    cursor: str
+    def __init__(self, sandbox_id: _Optional[str] = ..., sandbox_name: _Optional[str] = ..., workspace: _Optional[str] = ..., chunk: _Optional[_Union[_openshell_pb2.PolicyChunk, _Mapping]] = ..., observed: _Optional[_Union[ObservedDenial, _Mapping]] = ..., synced: _Optional[bool] = ..., sandbox: _Optional[_Union[_openshell_pb2.Sandbox, _Mapping]] = ..., gone: _Optional[bool] = ..., restart: _Optional[bool] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class ListDecisionsRequest(_message.Message):
+    __slots__ = ("workspace_scope", "sandbox", "chunk_id", "page_size", "page_token")
+    WORKSPACE_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    workspace_scope: _datamodel_pb2.WorkspaceSelector
+    sandbox: str
+    chunk_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, workspace_scope: _Optional[_Union[_datamodel_pb2.WorkspaceSelector, _Mapping]] = ..., sandbox: _Optional[str] = ..., chunk_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class DecisionRecord(_message.Message):
+    __slots__ = ("event_time", "event_type", "chunk_id", "actor", "via", "description", "reason", "before_policy_hash", "after_policy_hash", "policy_version")
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    VIA_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_POLICY_HASH_FIELD_NUMBER: _ClassVar[int]
+    AFTER_POLICY_HASH_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    event_time: _timestamp_pb2.Timestamp
+    event_type: str
+    chunk_id: str
+    actor: str
+    via: str
+    description: str
+    reason: str
+    before_policy_hash: str
+    after_policy_hash: str
+    policy_version: int
+    def __init__(self, event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., event_type: _Optional[str] = ..., chunk_id: _Optional[str] = ..., actor: _Optional[str] = ..., via: _Optional[str] = ..., description: _Optional[str] = ..., reason: _Optional[str] = ..., before_policy_hash: _Optional[str] = ..., after_policy_hash: _Optional[str] = ..., policy_version: _Optional[int] = ...) -> None: ...
+
+class ListDecisionsResponse(_message.Message):
+    __slots__ = ("decisions", "next_page_token")
+    DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    decisions: _containers.RepeatedCompositeFieldContainer[DecisionRecord]
+    next_page_token: str
+    def __init__(self, decisions: _Optional[_Iterable[_Union[DecisionRecord, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ConnectTo(_message.Message):
     __slots__ = ("host", "port", "address", "has_ca")
