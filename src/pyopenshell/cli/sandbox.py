@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +26,8 @@ _ENV_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CREDENTIAL = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|PRIVATE_KEY|CREDENTIAL)S?\Z", re.IGNORECASE)
 _TRAILING = {"ignore_unknown_options": False, "allow_interspersed_args": False}
 IDLE_SECONDS = 300.0
+_SHELL = ("/bin/sh", "-c", "[ -x /bin/bash ] && exec /bin/bash -l; exec /bin/sh -l")
+"""An image may have no bash."""
 
 
 @click.group(
@@ -81,6 +84,8 @@ def _idle_seconds(variable: str) -> float:
 )
 @click.option("--name", default="", metavar="N", help="DNS-1123, at most 19 characters; two words when left out.")
 @click.option("--policy", "file", default="", metavar="FILE", help="Policy YAML. [env: OPENSHELL_SANDBOX_POLICY]")
+@click.option("--from", "source", default="", metavar="IMAGE",
+              help="Programs of this root image: directory, tarball, OCI layout, docker save archive.")  # fmt: skip
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="Repeatable.")
 @click.option("--env", "env", multiple=True, metavar="K=V", help="Environment of the commands inside; repeatable.")
 @click.option("--no-credential-warnings", is_flag=True, help="Say nothing about --env keys that look like secrets.")
@@ -132,6 +137,7 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
             name=options["name"],
             policy=policy,
             labels=labels,
+            image=_image(options["source"]),
             environment=variables,
             require=options["require"] or "",
             accept_weaker=options["accept_weaker"] or os.environ.get("OPENSHELL_ACCEPT_WEAKER") == "1",
@@ -157,12 +163,24 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
         wants = options["tty"]
         with_terminal = terminal.is_terminal() if wants is None else bool(wants) and sys.stdin.isatty()
         try:
-            code = await terminal.run(gateway, sandbox.name, argv or ("/bin/bash", "-l"), terminal=with_terminal)
+            code = await terminal.run(gateway, sandbox.name, argv or _SHELL, terminal=with_terminal)
         finally:
             if options["no_keep"]:
                 await asyncio.shield(gateway.delete(sandbox.name))
                 app.places.forget_sandbox(gateway.registration.name, app.workspace, sandbox.name)
     raise click.exceptions.Exit(code)
+
+
+def _image(source: str) -> str:
+    """What the driver is told: a path as an absolute one, anything else as it is. Raises CliError."""
+    if not source:
+        return ""
+    path = Path(source).expanduser().resolve()
+    if path.exists():
+        return str(path)
+    if source.startswith(("/", "./", "../", "~")):
+        raise CliError(f"--from: there is no {path}")
+    return source
 
 
 class _Progress:

@@ -101,6 +101,7 @@ class Gateway:
         name: str = "",
         policy: Policy | None = None,
         labels: Mapping[str, str] | None = None,
+        image: str = "",
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = (),
         tty: bool = False,
@@ -113,11 +114,14 @@ class Gateway:
     ) -> values.Sandbox:
         """Returns as soon as the gateway answers; the phase tells whether `wait_ready` is still needed.
 
+        `image`: where the driver takes its programs from; for the local driver a path on the gateway's machine.
         `require` is an assurance level below which it must not start; with `accept_weaker` it may start in a lower tier
         of the driver, and with a network that does not hold (docs/isolation.md). `memory` ("512Mi") and `cpu` ("1.5",
         "500m") limit everything inside together, `pids` its processes and threads.
         """
         spec = api.SandboxSpec(environment=environment or {}, command=command, tty=tty)
+        if image:
+            spec.template.image = image
         if policy is not None:
             spec.policy.CopyFrom(policy_map.policy_to_proto(policy))
         if limits := {kind: text for kind, text in (("cpu", cpu), ("memory", memory)) if text}:

@@ -354,6 +354,7 @@ class Sandboxes:
                 environment={**record.spec.template.environment, **record.spec.environment},
                 labels=record.labels,
                 connect_to=self._connect_to,
+                image=record.spec.template.image,
                 **dataclasses.asdict(specs.demands(record.spec)),
             )
             live.standing = await self._driver_call(self._driver.create(workload))

@@ -10,6 +10,7 @@ FIFO in it, because both are found by inode. An overlay's inodes are its own, so
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -34,14 +35,17 @@ from pyopenshell.isolation.syscalls import (
 from pyopenshell.isolation.walls import UID, Walls
 
 _HOST_READ_ONLY = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt")
+AGENTS_LINK = ("/etc/openshell/AGENTS.md", "/AGENTS.md")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _MOUNT_POINT = "/tmp"
 """Where the new root is assembled; exists and is searchable on every host. Sources were opened before."""
+IMAGE_OWN = frozenset(("proc", "sys", "dev", "tmp", "run", "sandbox", "etc", "var", AGENTS_LINK[1][1:]))
+"""Names in the root that are ours whatever an image has there; /etc and /var are ours over the image's."""
+_IMAGE = "/.image"
 INJECTED_ETC, HOST_ETC = "/.etc", "/.host-etc"
 """Where the parts of /etc lie when it is a farm of symbolic links: Landlock must allow what the links lead to."""
 _MAX_SPLIT = 512
 """Entries a directory with mounts below it may have to be shown entry by entry; about 15 us each."""
-AGENTS_LINK = ("/etc/openshell/AGENTS.md", "/AGENTS.md")
 
 
 def open_sources(walls: Walls) -> list[int]:
@@ -53,7 +57,7 @@ def open_sources(walls: Walls) -> list[int]:
 
 
 def _sources(walls: Walls) -> list[str]:
-    return [walls.etc, *(bind.source for bind in walls.binds)]
+    return [walls.etc, *(bind.source for bind in walls.binds), *([walls.image] if walls.image else [])]
 
 
 def build(walls: Walls, trees: Sequence[int]) -> list[Loss]:
@@ -67,10 +71,18 @@ def build(walls: Walls, trees: Sequence[int]) -> list[Loss]:
     root = _MOUNT_POINT
     mount("sandbox", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=8m")
     os.mkdir(root + "/dev")
-    host = HostTrees(root + "/dev")  # empty, and _devices covers it
-    _programs(root, host)
+    host = HostTrees(root + "/dev", sealed=walls.sealed)  # empty, and _devices covers it
+    os.mkdir(root + "/var")
+    if walls.image:
+        _attach(sources[-1], root + _IMAGE, attached, writable=False)
+        _show_image(root, host)
+    else:
+        _programs(root, host)
     _attach(sources[0], root + INJECTED_ETC, attached, writable=False)
-    _etc(root, host)
+    _etc(root, host, root + _IMAGE + "/etc" if walls.image else "/etc")
+    if walls.image:
+        syscalls.umount(root + _IMAGE, syscalls.MNT_DETACH)
+        os.rmdir(root + _IMAGE)
     if walls.tier != "A":
         _names(root, walls)
     _devices(root)
@@ -79,9 +91,8 @@ def build(walls: Walls, trees: Sequence[int]) -> list[Loss]:
     for path, options in (("/tmp", f"mode=1777,size={walls.tmp_megabytes}m"), ("/run", f"mode=755,size=16m{own}")):
         os.mkdir(root + path)
         mount("tmpfs", root + path, "tmpfs", MS_NOSUID | MS_NODEV, options)
-    os.mkdir(root + "/var")
     os.symlink("/tmp", root + "/var/tmp")
-    for bind, source in zip(walls.binds, sources[1:], strict=True):
+    for bind, source in zip(walls.binds, sources[1:], strict=False):
         _attach(source, root + bind.target, attached, writable=bind.writable)
     _cpu_information(root)
     os.symlink(AGENTS_LINK[0], root + AGENTS_LINK[1])
@@ -137,9 +148,12 @@ def _directory(path: str) -> Iterator[int]:
 class HostTrees:
     """Shows directories of the host read-only and without their sockets and FIFOs, as far as the kernel lets it."""
 
-    def __init__(self, empty: str) -> None:
-        """`empty` is a directory that is and stays empty; it may be mounted over later."""
-        self._empty = empty
+    def __init__(self, empty: str, *, sealed: bool = False) -> None:
+        """`empty` is a directory that is and stays empty; it may be mounted over later.
+
+        `sealed`: there is no socket or FIFO in these trees, so that nothing is lost where overlays are refused.
+        """
+        self.empty, self._sealed = empty, sealed
         self._mounts: list[str] | None = None
         self.losses: list[Loss] = []
 
@@ -147,12 +161,13 @@ class HostTrees:
         """The tree at `path` appears at `target`, which must not exist."""
         os.mkdir(target)
         try:
-            overlay(self._empty, path, target)
+            overlay(self.empty, path, target)
         except OSError as error:
             if not self._split(path, target):
-                reason = os.strerror(error.errno or 0)
-                text = f"{path} is a plain bind mount ({reason}): unix sockets of the host in it can be reached"
-                self.losses.append(Loss(NETWORK, text))
+                if not self._sealed:
+                    reason = os.strerror(error.errno or 0)
+                    text = f"{path} is a plain bind mount ({reason}): unix sockets of the host in it can be reached"
+                    self.losses.append(Loss(NETWORK, text))
                 _bind(path, target, read_only=True)
 
     def _split(self, path: str, target: str) -> bool:
@@ -169,15 +184,18 @@ class HostTrees:
         if len(entries) > _MAX_SPLIT:
             return False
         for entry in entries:
-            place = f"{target}/{entry.name}"
-            if entry.is_symlink():
-                os.symlink(os.readlink(entry.path), place)
-            elif entry.is_dir():
-                self.show(entry.path, place)
-            elif entry.is_file():
-                os.close(os.open(place, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-                _bind(entry.path, place, read_only=True)
+            self.show_entry(entry, f"{target}/{entry.name}")
         return True
+
+    def show_entry(self, entry: os.DirEntry[str], place: str) -> None:
+        """One entry of a directory; links as they are, other things than files and directories not at all."""
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), place)
+        elif entry.is_dir():
+            self.show(entry.path, place)
+        elif entry.is_file():
+            os.close(os.open(place, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+            _bind(entry.path, place, read_only=True)
 
 
 def _mount_points() -> list[str]:
@@ -194,14 +212,36 @@ def _programs(root: str, host: HostTrees) -> None:
             host.show(path, root + path)
 
 
-def _etc(root: str, host: HostTrees) -> None:
-    """The injected layer over the host's /etc, both read-only; a symlink farm where overlayfs refuses."""
+def _show_image(root: str, host: HostTrees) -> None:
+    """What an image has in its root and in /var, read-only; no link of it is followed here."""
+    places = [(root + _IMAGE, root, IMAGE_OWN)]
+    if _is_directory(root + _IMAGE + "/var"):
+        places.append((root + _IMAGE + "/var", root + "/var", frozenset(("log", "tmp", "run", "lock"))))
+    for source, target, own in places:
+        with os.scandir(source) as found:
+            entries = list(found)
+        if len(entries) > _MAX_SPLIT:
+            raise OSError(errno.E2BIG, f"the image has more than {_MAX_SPLIT} names in / or /var")
+        for entry in entries:
+            if entry.name not in own and not os.path.lexists(f"{target}/{entry.name}"):
+                host.show_entry(entry, f"{target}/{entry.name}")
+
+
+def _is_directory(path: str) -> bool:
+    """Not a link to one."""
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def _etc(root: str, host: HostTrees, below: str) -> None:
+    """The injected layer over `below`, both read-only; a symlink farm where overlayfs refuses."""
     target, layer = root + "/etc", root + INJECTED_ETC
     os.mkdir(target)
+    if not _is_directory(below):
+        below = host.empty
     try:
-        overlay(layer, "/etc", target)
+        overlay(layer, below, target)
     except OSError:  # no overlayfs, or /etc has mounts below it (containers)
-        host.show("/etc", root + HOST_ETC)
+        host.show(below, root + HOST_ETC)
         _farm(root, layer, "/etc", target)
         return
     syscalls.umount(layer, syscalls.MNT_DETACH)

@@ -45,7 +45,7 @@ MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 32, 4096, 16384, 1 << 19
 MNT_DETACH = 2
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
-_RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 4, 16
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 2, 4, 16
 OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH = 1, 4
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 4, 15, 23, 24
@@ -137,6 +137,12 @@ def open_below(root: int, path: str) -> int:
     Raises OSError: ELOOP for a link on the way.
     """
     how = struct.pack("QQQ", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_IN_ROOT)
+    return syscall("openat2", root, ctypes.c_char_p(os.fsencode(path)), ctypes.create_string_buffer(how, 24), 24)
+
+
+def open_in_root(root: int, path: str, flags: int) -> int:
+    """Open `path` with the directory `root` as "/": links are followed, and lead nowhere else. Raises OSError."""
+    how = struct.pack("QQQ", flags, 0, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT)
     return syscall("openat2", root, ctypes.c_char_p(os.fsencode(path)), ctypes.create_string_buffer(how, 24), 24)
 
 

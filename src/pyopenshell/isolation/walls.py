@@ -95,6 +95,10 @@ class Walls:
     read_write: tuple[str, ...]
     landlock_required: bool = False
     tmp_megabytes: int = 1024
+    image: str = ""
+    """Host directory with the root file system that takes the place of the host's programs; "" for these."""
+    sealed: bool = False
+    """The image is ours alone: no process of the host can listen behind a file of it."""
     processes: int = 4096
     open_files: int = 65536
     required: str = ""

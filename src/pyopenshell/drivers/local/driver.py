@@ -96,6 +96,7 @@ class LocalDriver:
             "command": list(workload.command),
             "main": _command(ExecRequest(workload.command, tty=workload.tty)),
             "environment": dict(workload.environment),
+            "image": workload.image,
             "require": workload.require,
             "accept_weaker": workload.accept_weaker,
             "limits": {"memory": workload.memory, "cpu": workload.cpu, "pids": workload.pids},

@@ -2,7 +2,8 @@
 
 <state>/host.sock, host.lock, start.lock, host.log
 <state>/etc-<digest>/           injected /etc layer, the same for every sandbox, never changed once there
-<state>/sandboxes/<id>/         openshell/ tls/ log/ workspace/
+<state>/images/<digest>/        unpacked root images, see `images.cache`
+<state>/sandboxes/<id>/         openshell/ tls/ log/ workspace/, image.json: the image it was made from
 <state>/sandboxes/.new-<id>     marks a sandbox whose first creation did not finish
 <state>/trash/                  on its way out
 """
@@ -12,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -24,6 +27,8 @@ from pyopenshell.isolation import cgroups
 from pyopenshell.isolation.environment import CA_BUNDLE, CA_KEYSTORE, PYTHON_PARTS
 from pyopenshell.isolation.walls import UID, WORKDIR, Bind, WallError
 
+_IMAGE_SECONDS: Final = 30 * 86400
+"""How long an image is kept that no sandbox needs."""
 _PARTS: Final = ("openshell", "tls", "log", "workspace")
 _SANDBOX_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _IDS: Final = (0x70000000, 0x0FFF0000)
@@ -68,12 +73,33 @@ class StateFiles:
         """`state` is absolute; created private (0700) when missing."""
         self.state = state
         self._sandboxes, self._trash = os.path.join(state, "sandboxes"), os.path.join(state, "trash")
+        self.images = os.path.join(state, "images")
         os.makedirs(state, mode=0o700, exist_ok=True)
         if stat.S_IMODE(os.stat(state).st_mode) & 0o077:
             os.chmod(state, 0o700)
-        for path in (self._sandboxes, self._trash):
+        for path in (self._sandboxes, self._trash, self.images):
             os.makedirs(path, mode=0o755, exist_ok=True)
-        self.etc = self._install_etc()
+        self.etc = self._install_etc("/etc", "/bin/bash")
+
+    def etc_over(self, image: str) -> str:
+        """The injected /etc layer for an image's root."""
+        shell = "/bin/bash" if os.path.lexists(os.path.join(image, "bin/bash")) else "/bin/sh"
+        return self._install_etc(os.path.join(image, "etc"), shell)
+
+    def pin_image(self, sandbox_id: str, reference: str, digest: str) -> None:
+        """What a sandbox was made from stays what it is, also when it is started again. Raises OSError."""
+        path = os.path.join(self.root(sandbox_id), "image.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"reference": reference, "digest": digest}, file)
+
+    def pinned_image(self, sandbox_id: str, reference: str) -> str:
+        """Digest of the image that `reference` was when the sandbox was made, "" where it is not known."""
+        try:
+            with open(os.path.join(self.root(sandbox_id), "image.json"), encoding="utf-8") as file:
+                known = json.load(file)
+            return str(known["digest"]) if known["reference"] == reference else ""
+        except (OSError, ValueError, KeyError):
+            return ""
 
     def root(self, sandbox_id: str) -> str:
         """Directory of a sandbox, existing or not. Raises WallError for an id that is no file name."""
@@ -116,10 +142,24 @@ class StateFiles:
         for name in os.listdir(self._sandboxes):
             if name.startswith(".new-"):
                 self.discard(name.removeprefix(".new-"))
+        self._sweep_images()
         for name in os.listdir(self.state):
             path = os.path.join(self.state, name)
             if name.startswith("etc-") and path != self.etc:
                 shutil.rmtree(path, ignore_errors=True)
+
+    def _sweep_images(self) -> None:
+        """What was left half unpacked, and what no sandbox needs and nobody has asked for in a while."""
+        needed = set()
+        for name in os.listdir(self._sandboxes):
+            path = os.path.join(self._sandboxes, name, "image.json")
+            with contextlib.suppress(OSError, ValueError, KeyError), open(path, encoding="utf-8") as file:
+                needed.add(json.load(file)["digest"])
+        for name in os.listdir(self.images):
+            path = os.path.join(self.images, name)
+            old = os.lstat(path).st_mtime < time.time() - _IMAGE_SECONDS
+            if name.startswith(".new-") or (old and name not in needed):
+                os.rename(path, os.path.join(self._trash, f"image-{secrets.token_hex(8)}"))
 
     def trash(self) -> list[str]:
         return [os.path.join(self._trash, name) for name in os.listdir(self._trash)]
@@ -152,11 +192,16 @@ class StateFiles:
             with contextlib.suppress(OSError):
                 yield os.lstat(os.path.join(self._sandboxes, name, "workspace")).st_uid
 
-    def _install_etc(self) -> str:
-        bundles = [name for name in _SYSTEM_ROOTS if os.path.exists("/etc/" + name)] or [_SYSTEM_ROOTS[0]]
+    def _install_etc(self, below: str, shell: str) -> str:
+        """The layer over the /etc at `below`."""
+
+        def there(name: str) -> bool:
+            return os.path.lexists(os.path.join(below, name))  # where a link of an image leads, only its root knows
+
+        bundles = [name for name in _SYSTEM_ROOTS if there(name)] or [_SYSTEM_ROOTS[0]]
         links = dict.fromkeys(bundles, CA_BUNDLE)
-        links |= {name: CA_KEYSTORE for name in _JAVA_ROOTS if os.path.exists("/etc/" + name)}
-        texts = {**_ETC, **_python_parts()}
+        links |= {name: CA_KEYSTORE for name in _JAVA_ROOTS if there(name)}
+        texts = {name: text.replace("/bin/bash", shell) for name, text in _ETC.items()} | _python_parts()
         digest = hashlib.sha256(repr((sorted(texts.items()), links)).encode()).hexdigest()[:12]
         final = os.path.join(self.state, f"etc-{digest}")
         if os.path.isdir(final):

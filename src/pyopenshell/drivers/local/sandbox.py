@@ -18,7 +18,7 @@ from pyopenshell.drivers.local.loop import Link, Loop, Timer, Watch
 from pyopenshell.isolation import assurance, cgroups, channel
 from pyopenshell.isolation.assurance import FILES, Loss
 from pyopenshell.isolation.channel import Message
-from pyopenshell.isolation.environment import environment
+from pyopenshell.isolation.environment import BASE, environment
 from pyopenshell.isolation.walls import ACCEPT, WallError, Walls
 
 MAIN = "main"
@@ -105,8 +105,13 @@ class Sandbox:
             return
         assert self._init_link is not None
         self._starting[name] = answered
-        env = environment(self._request["environment"], request["environment"])
+        env = environment(self._image_environment(), self._request["environment"], request["environment"])
         self._init_link.send({**request, "op": "exec", "name": name, "env": env}, stdio)
+
+    def _image_environment(self) -> dict[str, str]:
+        """What an image says of itself; where its programs lie, but not what we say of proxies and certificates."""
+        said: dict[str, str] = self._request.get("image_environment", {})
+        return {name: value for name, value in said.items() if name in ("PATH", "LANG") or name not in BASE}
 
     def signal_command(self, name: str, number: int) -> None:
         if self._init_link is not None:

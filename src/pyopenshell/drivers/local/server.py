@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from pyopenshell.drivers.local.files import StateFiles, remove_tree
+from pyopenshell.drivers.local.images import cache, workshop
+from pyopenshell.drivers.local.images.cache import Prepared
 from pyopenshell.drivers.local.loop import Link, Loop, Watch
 from pyopenshell.drivers.local.sandbox import Sandbox, State
 from pyopenshell.drivers.local.settings import walls_for
@@ -160,15 +162,25 @@ class Server:
 
     def _request(self, link: Link, message: Message, fds: list[int]) -> None:
         try:
-            handler = {
-                "hello": self._hello,
-                "create": self._create,
-                "stop": self._stop,
-                "delete": self._delete,
-                "exec": self._exec,
-                "signal": self._signal,
-            }[message["op"]]
-            handler(link, message, fds)
+            self._guarded(link, message, lambda: self._dispatch(link, message, fds))
+        finally:
+            channel.close_all(fds)
+
+    def _dispatch(self, link: Link, message: Message, fds: list[int]) -> None:
+        handler = {
+            "hello": self._hello,
+            "create": self._create,
+            "stop": self._stop,
+            "delete": self._delete,
+            "exec": self._exec,
+            "signal": self._signal,
+        }[message["op"]]
+        handler(link, message, fds)
+
+    def _guarded(self, link: Link, message: Message, work: Callable[[], None]) -> None:
+        """What goes wrong in `work` is the answer to `message`."""
+        try:
+            work()
         except WallError as error:
             link.send({"re": message.get("id"), "failed": error.as_message()})
         except (KeyError, TypeError, ValueError) as error:
@@ -177,8 +189,6 @@ class Server:
         except OSError as error:
             broken = WallError("HostResources", str(error), "free descriptors, processes or disk space")
             link.send({"re": message.get("id"), "failed": broken.as_message()})
-        finally:
-            channel.close_all(fds)
 
     def _hello(self, link: Link, message: Message, _fds: list[int]) -> None:
         alive = [self._status(s) for s in self._sandboxes.values() if s.state is State.RUNNING]
@@ -196,22 +206,52 @@ class Server:
             self._when_ended(sandbox_id, lambda: self._request(link, message, []))
             existing.terminate("Replaced", "a newer instance takes its place")
             return
+        self._with_image(link, message, lambda image: self._create_from(link, message, image))
+
+    def _with_image(self, link: Link, message: Message, go_on: Callable[[Prepared | None], None]) -> None:
+        """`go_on` with the image that is asked for, prepared; or an answer why not."""
+        reference = str(message["image"])
+        if not reference:
+            go_on(None)
+            return
+        pinned = self._files.pinned_image(str(message["sandbox_id"]), reference)
+        if pinned and (known := cache.find(self._files.images, pinned)) is not None:
+            go_on(known)
+            return
+        self._sweepers += 1
+
+        def answered(found: Prepared | WallError) -> None:
+            self._sweepers -= 1
+            if isinstance(found, WallError):
+                link.send({"re": message["id"], "failed": found.as_message()})
+            else:
+                self._guarded(link, message, lambda: go_on(found))
+            self._maybe_leave()
+
+        workshop.prepare(self.loop, self._files.images, reference, answered)
+
+    def _create_from(self, link: Link, message: Message, image: Prepared | None) -> None:
+        sandbox_id = str(message["sandbox_id"])
         new = self._files.prepare(sandbox_id)
         self._last.pop(sandbox_id, None)
         try:
-            config = base64.b64decode(message["config"])
-            ids, binds = self._files.host_ids(sandbox_id), self._files.binds(sandbox_id)
-            limits = Limits(**message["limits"])
-            group = cgroups.group_name(self._files.state, sandbox_id)
+            etc = self._files.etc
+            if image is not None:
+                etc = self._files.etc_over(image.root)
+                message = {**message, "image_environment": image.environment}
+                if image.digest:
+                    self._files.pin_image(sandbox_id, str(message["image"]), image.digest)
             walls = walls_for(
-                config,
-                ids,
-                self._files.etc,
-                binds,
+                base64.b64decode(message["config"]),
+                self._files.host_ids(sandbox_id),
+                etc,
+                self._files.binds(sandbox_id),
+                image="" if image is None else image.root,
+                sealed=image is not None and bool(image.digest),
                 required=str(message["require"]),
                 accept_weaker=bool(message["accept_weaker"]),
-                group=group,
-                limits=limits,
+                group=cgroups.group_name(self._files.state, sandbox_id),
+                limits=Limits(**message["limits"]),
             )
         except WallError as error:
             refused = {"re": message["id"], "failed": error.as_message()}

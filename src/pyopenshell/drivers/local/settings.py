@@ -10,6 +10,7 @@ import os
 from google.protobuf.message import DecodeError
 
 from pyopenshell.isolation.cgroups import Limits
+from pyopenshell.isolation.mounts import IMAGE_OWN
 from pyopenshell.isolation.walls import UID, WORKDIR, Bind, WallError, Walls
 from pyopenshell.wire.gen import sandbox_pb2
 
@@ -27,6 +28,8 @@ def walls_for(
     *,
     required: str = "",
     accept_weaker: bool = False,
+    image: str = "",
+    sealed: bool = False,
     group: str = "",
     limits: Limits | None = None,
 ) -> Walls:
@@ -41,7 +44,7 @@ def walls_for(
             f"the local driver cannot run as {policy.process.run_as_user!r}:{policy.process.run_as_group!r}",
             "leave process.run_as_user and run_as_group out, or set them to `sandbox`",
         )
-    read, write = _paths(policy)
+    read, write = _paths(policy, image)
     return Walls(
         host_uid=host_ids[0],
         host_gid=host_ids[1],
@@ -50,6 +53,8 @@ def walls_for(
         binds=binds,
         read_only=read,
         read_write=write,
+        image=image,
+        sealed=sealed,
         required=required,
         accept_weaker=accept_weaker,
         group=group if limits else "",
@@ -58,8 +63,11 @@ def walls_for(
     )
 
 
-def _paths(policy: sandbox_pb2.SandboxPolicy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _paths(policy: sandbox_pb2.SandboxPolicy, image: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not policy.HasField("filesystem"):
+        if image:
+            names = sorted(set(os.listdir(image)) - IMAGE_OWN)
+            return (*(f"/{name}" for name in names), "/etc", "/proc", "/var", "/sys/devices/system/cpu"), _DEFAULT_WRITE
         return (
             tuple(path for path in _DEFAULT_READ if os.path.exists(path) or path == "/var/log"),
             _DEFAULT_WRITE,
