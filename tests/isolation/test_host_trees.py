@@ -69,7 +69,7 @@ async def main():
     reader = os.open(place / 'fifo', os.O_RDONLY | os.O_NONBLOCK)
     box = Box(Path(sys.argv[1]), 'tests.drivers.fake_supervisor:main')
     try:
-        await box.create()
+        await box.create(accept_weaker=True)
         running = await box.event('running')
         ran = await box.python(sys.argv[3])
         asked = await box.ask()

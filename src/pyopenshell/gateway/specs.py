@@ -103,6 +103,10 @@ def _offered(request: openshell_pb2.CreateSandboxRequest) -> None:
     if len(template.image) > _TEMPLATE_TEXT:
         raise invalid(f"spec.template.image is longer than {_TEMPLATE_TEXT} characters", field="spec.template.image")
     refused = {
+        "spec.template.image": (
+            template.image and not template.image.startswith("/"),
+            "it pulls from no registry; give it a path: docker save IMAGE -o image.tar, then --from ./image.tar",
+        ),
         "spec.template.runtime_class_name": (template.runtime_class_name, "there are no runtime classes"),
         "spec.resource_requirements": (spec.resource_requirements.HasField("gpu"), "GPUs cannot be reserved"),
         "service_exposures": (request.service_exposures, "services cannot be exposed"),

@@ -6,9 +6,10 @@ import dataclasses
 from typing import Final
 
 from pyopenshell.gateway import pages
-from pyopenshell.gateway.errors import GatewayError, denied, required
-from pyopenshell.gateway.principals import ADMIN_ROLE, Caller, UserPrincipal, workspace_of, workspaces_of
+from pyopenshell.gateway.errors import GatewayError, required
+from pyopenshell.gateway.principals import Caller, workspace_of, workspaces_of
 from pyopenshell.gateway.records import CURSOR_TYPES
+from pyopenshell.gateway.rpc.scope import may_name
 from pyopenshell.gateway.sandboxes import Sandboxes
 from pyopenshell.wire.gen import openshell_pb2
 
@@ -18,13 +19,6 @@ READY_WAIT: Final = 10.0
 HOLD: Final = 2.0
 """Seconds GetSandbox waits for a phase that is about to change."""
 _MARGIN: Final = 1.0  # seconds of the client's deadline left for the answer to travel
-
-
-def _may_name_paths(request: openshell_pb2.CreateSandboxRequest, caller: Caller) -> None:
-    """An image by path shows what the gateway's user may read: that is not for everybody who may make sandboxes."""
-    allowed = isinstance(caller.principal, UserPrincipal) and ADMIN_ROLE in caller.principal.roles
-    if request.spec.template.image.startswith("/") and not allowed:
-        raise denied(f"role '{ADMIN_ROLE}' required to name a path of the gateway's machine as an image")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,7 +31,7 @@ class SandboxService:
         self, request: openshell_pb2.CreateSandboxRequest, caller: Caller
     ) -> openshell_pb2.SandboxResponse:
         workspace = workspace_of(request.workspace_scope)
-        _may_name_paths(request, caller)
+        may_name(request.spec.template.image, caller)
         record = await self.sandboxes.create(request, workspace, caller.subject, _within(READY_WAIT, caller))
         return openshell_pb2.SandboxResponse(sandbox=record.to_proto())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from pyopenshell.gateway import records
-from pyopenshell.gateway.errors import GatewayError, not_found, required
+from pyopenshell.gateway.errors import GatewayError, denied, not_found, required
 from pyopenshell.gateway.principals import Caller, workspace_of
 from pyopenshell.gateway.records import Record
 from pyopenshell.wire.gen import datamodel_pb2
@@ -36,3 +36,9 @@ def chunk_id(text: str) -> str:
     if len(text) > 64:
         raise not_found("chunk not found")
     return text
+
+
+def may_name(image: str, caller: Caller) -> None:
+    """An image by path shows what the gateway's user may read: that is not for everybody who may make sandboxes."""
+    if image.startswith("/") and not caller.is_admin:
+        raise denied("platform admin role required to name a path of the gateway's machine as an image")

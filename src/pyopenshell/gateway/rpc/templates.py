@@ -7,6 +7,7 @@ import dataclasses
 from pyopenshell.gateway import pages
 from pyopenshell.gateway.errors import not_found, required
 from pyopenshell.gateway.principals import Caller, workspace_of, workspaces_of
+from pyopenshell.gateway.rpc.scope import may_name
 from pyopenshell.gateway.templates import CURSOR_TYPES, Templates
 from pyopenshell.wire.gen import openshell_pb2
 
@@ -22,6 +23,7 @@ class TemplateService:
     ) -> openshell_pb2.SandboxTemplateResponse:
         if not request.HasField("template"):
             raise required("template")
+        may_name(request.template.spec.workload.image, caller)
         template = await self.templates.create(workspace_of(request.workspace_scope), request.template)
         return openshell_pb2.SandboxTemplateResponse(template=template)
 
