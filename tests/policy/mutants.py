@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pyopenshell.policy import (
+    binaries,
     compose,
     coverage,
     engine,
@@ -154,10 +155,10 @@ def frames_are_not_compared(patch: pytest.MonkeyPatch) -> None:
 
 
 def patched_binaries_are_forgotten(patch: pytest.MonkeyPatch) -> None:
-    def changed(real: Any, self: index.BinaryIndex, old: Any, new: Any) -> Any:
+    def changed(real: Any, self: binaries.BinaryIndex, old: Any, new: Any) -> Any:
         return self if self.patterns else real(self, old, new)
 
-    _method(patch, index.BinaryIndex, "changed", changed)
+    _method(patch, binaries.BinaryIndex, "changed", changed)
 
 
 # ---- canonicalisation ------------------------------------------------------------------------------------------------

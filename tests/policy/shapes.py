@@ -77,6 +77,17 @@ def shapes(count: int) -> Iterator[tuple[str, Policy, Policy]]:
     )
     yield "programs, one changed", globs, _one_matcher(globs, add=True)
     yield "programs, one less", globs, _with_rule(globs, middle)
+    crowd = Policy(
+        rules=tuple(Rule(f"r{i}", (_rest("*.a.test", m),), (f"/opt/t{i}/*",)) for i, m in enumerate(_matches(count)))
+    )
+    yield "programs at a wildcard host, one less", crowd, _with_rule(crowd, middle)
+    ports = Policy(
+        rules=tuple(
+            Rule(f"r{i}", (dataclasses.replace(_rest("a.test", m), ports=(i + 1,)),), CURL)
+            for i, m in enumerate(_matches(count))
+        )
+    )
+    yield "ports of one host, one changed", ports, _one_matcher(ports, add=True)
     whole = Policy(
         rules=(Rule("r", (_rest("a.test", *_matches(1)),), tuple(f"/opt/t{i}/*" for i in range(count))),),
     )

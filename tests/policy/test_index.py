@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from pyopenshell.policy.decision import Connection
 from pyopenshell.policy.engine import Engine, compile
-from pyopenshell.policy.model import Policy, Rule
+from pyopenshell.policy.index import _FEW_PORTS
+from pyopenshell.policy.model import Endpoint, Policy, Rule
+from pyopenshell.policy.places import Place
 from pyopenshell.proof.delta import delta_of
 from tests.cost import cost
 from tests.policy.generate import Style, large, small
@@ -37,14 +40,17 @@ def changed(rng: random.Random, policy: Policy, number: int) -> Policy:
 def content(engine: Engine) -> object:
     index = engine.index
     ports = {
-        port: (
-            {host: {g.place for g in grants} for host, grants in found.exact.items()},
-            found.wilds,
-            {g.place for g in found.hostless},
-        )
+        port: ({host: whole(place) for host, place in found.places.items()}, found.wilds, found.hostless is not None)
         for port, found in index.ports.items()
     }
-    return {key: grant.sources for key, grant in index.grants.items()}, ports, index.patterns
+    near = {host: index.near(host, 3) for _, host, _ in index.grants}
+    return {key: grant.sources for key, grant in index.grants.items()}, ports, index.patterns, near
+
+
+def whole(place: Place) -> object:
+    """All grants of a place, and those of each binary pattern."""
+    names = sorted({name for grant in place.grants for name in grant.binaries})
+    return [g.place for g in place.grants], {n: [g.place for g in place.of(frozenset((n,)))] for n in names}
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
@@ -145,3 +151,44 @@ def test_budgets() -> None:
     engine = compile(policy)
     after = one_changed(policy)
     assert min(cost(lambda: compile(after, reuse=engine))[1] for _ in range(5)) < 2.5
+
+
+REFUSED = [Connection(f"h{i}.invalid", 443, "/usr/bin/curl", (f"/bin/sh{i}",)) for i in range(300)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rules on one place, one less",
+        "programs, one changed",
+        "programs at a wildcard host, one less",
+        "wildcard hosts, one less",
+        "ports of one host, one changed",
+    ],
+)
+def test_what_a_new_connection_costs_does_not_grow_with_the_policy(name: str) -> None:
+    """15 us for whoever comes anew (issue 3), admitted or refused; a unit is about 4 ms, and twice the budget here."""
+    before, after = next((before, after) for found, before, after in shapes(10_000) if found == name)
+    engine = compile(after, reuse=compile(before))
+    rule = after.rules[0]
+    host, program = (text.replace("*", "x") for text in (rule.endpoints[0].host, rule.binaries[0]))
+    (port,) = rule.endpoints[0].ports
+    admitted = [Connection(host, port, program, (f"/bin/sh{i}",)) for i in range(300)]
+    refused = [Connection(host, port, f"/no/such{i}") for i in range(300)]
+    closed = [Connection(host, 65535, program, (f"/bin/sh{i}",)) for i in range(300)]
+    for wanted, connections in ((True, admitted), (False, refused), (False, closed), (False, REFUSED)):
+        assert engine.connect(connections[0]).decision.allowed is wanted
+        assert cost(functools.partial(list, map(engine.connect, connections)))[1] < 2.5
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_many_ports_are_looked_at_at_once(seed: int) -> None:
+    """The same answers whether ports are asked one by one or all together."""
+    few = small(random.Random(seed), 6)
+    filler = Endpoint("f.test", tuple(range(1000, 1000 + _FEW_PORTS)))
+    many = dataclasses.replace(few, rules=(*few.rules, Rule("filler", (filler,), ("/b/f",))))
+    one, other = compile(few), compile(many)
+    for host in ("a.x.z", "b.x.z", "q.z", "a.b.x.z", "no.invalid", "10.0.0.1", "ab.x.z"):
+        assert one.names(host) == other.names(host)
+        assert one.decide(Connection(host, 9, "/b/c")) == other.decide(Connection(host, 9, "/b/c"))
+    assert (other.names("f.test"), other.index.ports_of("f.test")) == ("exact", tuple(range(1000, 1000 + _FEW_PORTS)))

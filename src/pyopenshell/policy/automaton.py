@@ -1,67 +1,68 @@
-"""The request side of tries: a deterministic automaton over segments, built lazily, bounded in size.
+"""A deterministic automaton over the states of tries: built lazily, bounded in size, one step a segment.
 
-Decides nothing itself; it makes `grants.judge` affordable per request. Must not know connections.
+Decides nothing itself; it makes tries affordable per connection and per request. Must not know what payloads mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Self, TypeVar
 
-from pyopenshell.policy.grants import Grant, Record, in_order
 from pyopenshell.policy.tries import Node, accepted, closure, step
 
-T = TypeVar("T")
+P = TypeVar("P")
 
 _MAX_STATES = 4096
 _MAX_MEMO = 1024
 _MAX_MERGE = 1_000_000
 
 
-class State(Generic[T]):
-    """A set of trie nodes. `table` caches one outcome per method for paths that end here.
+class State(Generic[P]):
+    """A set of trie nodes; `found` are the payloads of the patterns that end here.
 
     In a `uniform` state every segment that is not in `literals` leads to `other`, so unknown segments, which a
     hostile client can invent without end, cost no memory.
     """
 
-    __slots__ = ("literals", "memo", "nodes", "other", "records", "slash_table", "table", "uniform")
+    __slots__ = ("found", "literals", "memo", "nodes", "other", "uniform")
 
-    def __init__(self, nodes: tuple[Node[Record], ...]) -> None:
+    def __init__(self, nodes: tuple[Node[P], ...]) -> None:
         self.nodes = nodes
-        self.memo: dict[str, State[T]] = {}
+        self.memo: dict[str, Self] = {}
         self.uniform = False
         self.literals: Iterable[str] = ()
-        self.other: State[T] | None = None
-        self.records: list[Record] = sorted(accepted(nodes), key=in_order)
-        self.table: dict[str, T] = {}
-        self.slash_table: dict[str, T] = {}
+        self.other: Self | None = None
+        self.found: list[P] = accepted(nodes)
 
 
-class Automaton(Generic[T]):
-    """States for the inspected grants of one connection. Filled on use; safe to share between tasks."""
+S = TypeVar("S", bound=State[Any])
 
-    __slots__ = ("_states", "dead", "start")
 
-    def __init__(self, grants: Iterable[Grant]) -> None:
-        self._states: dict[frozenset[Node[Record]], State[T]] = {}
-        self.dead: State[T] = State(())
+class Automaton(Generic[S]):
+    """The union of some tries, as states of the kind `made`. Filled on use; safe to share between tasks."""
+
+    __slots__ = ("_made", "_states", "dead", "start")
+
+    def __init__(self, roots: Iterable[Node[Any]], made: Callable[[tuple[Node[Any], ...]], S]) -> None:
+        self._made = made
+        self._states: dict[Node[Any] | frozenset[Node[Any]], S] = {}
+        self.dead = made(())
         self.dead.uniform = True
         self.dead.other = self.dead
-        self.start = self._state(tuple(closure(grant.trie.root for grant in grants if grant.inspected)))
+        self.start = self._state(tuple(closure(roots)))
 
-    def _state(self, nodes: tuple[Node[Record], ...]) -> State[T]:
+    def _state(self, nodes: tuple[Node[Any], ...]) -> S:
         if not nodes:
             return self.dead
-        key = frozenset(nodes)
+        key = nodes[0] if len(nodes) == 1 else frozenset(nodes)
         state = self._states.get(key)
         if state is None:
-            state = State(nodes)
+            state = self._made(nodes)
             if len(self._states) < _MAX_STATES:
                 self._states[key] = state
         return state
 
-    def advance(self, state: State[T], segment: str) -> State[T]:
+    def advance(self, state: S, segment: str) -> S:
         """The state after `segment`, when `state.memo` does not know it."""
         following = self._state(tuple(step(state.nodes, segment)))
         if not state.uniform and state is not self.dead:
@@ -73,7 +74,7 @@ class Automaton(Generic[T]):
         return following
 
     @staticmethod
-    def _prepare(state: State[T]) -> None:
+    def _prepare(state: S) -> None:
         if any(node.globs or node.fold for node in state.nodes):
             return
         branches = [node.lit for node in state.nodes if node.lit]
@@ -82,12 +83,10 @@ class Automaton(Generic[T]):
         state.literals = branches[0] if len(branches) == 1 else frozenset().union(*branches)
         state.uniform = True
 
-    def run(self, path: str) -> State[T]:
-        """The state in which a canonical path ends; `dead` when no pattern is left."""
+    def run(self, word: Sequence[str]) -> S:
+        """The state in which a word ends; `dead` when no pattern is left."""
         state = self.start
-        segments = path.split("/")
-        del segments[0]
-        for segment in segments:
+        for segment in word:
             following = state.memo.get(segment)
             if following is None:
                 following = state.other
@@ -96,18 +95,18 @@ class Automaton(Generic[T]):
             state = following
         return state
 
-    def steps(self, path: str) -> int:
-        """What judging a path for the first time comes to: nodes and globs looked at, records found."""
+    def steps(self, word: Sequence[str]) -> int:
+        """What looking up a word for the first time comes to: nodes and globs looked at, payloads found."""
         state, total = self.start, 0
-        for segment in path[1:].split("/"):
+        for segment in word:
             total += 1 + len(state.nodes) + sum(len(node.globs) for node in state.nodes if node.globs)
             state = state.memo.get(segment) or self.advance(state, segment)
-        return total + len(state.records)
+        return total + len(state.found)
 
-    def deepest(self, path: str) -> State[T]:
-        """The last state along `path` in which any pattern is alive."""
+    def deepest(self, word: Sequence[str]) -> S:
+        """The last state along a word in which any pattern is alive."""
         state = self.start
-        for segment in path[1:].split("/"):
+        for segment in word:
             following = state.memo.get(segment) or self.advance(state, segment)
             if following is self.dead:
                 return state

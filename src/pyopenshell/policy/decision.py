@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pyopenshell.policy.model import Policy
@@ -32,8 +31,11 @@ class Condition(enum.StrEnum):
     OPERATION = "operation_not_allowed"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Connection:
+# Both values are named tuples and not dataclasses: one of each is made per connection or per request, a frozen
+# dataclass takes three times as long to make, and a connection serves as a key.
+
+
+class Connection(NamedTuple):
     """Who wants to reach what. `host` as the client wrote it; the engine canonicalises.
 
     `binary` is the kernel-resolved executable, "" when it could not be established (then everything is denied);
@@ -48,8 +50,7 @@ class Connection:
     aliases: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """One verdict. `rule` is the map key that decided or would have ("-" when none came close).
 
     `audit` means: refused by the rules, forwarded because the endpoint only audits; callers must log it as such and
@@ -71,25 +72,13 @@ class Decision:
         return self.allowed
 
 
-_FIELDS = {field.name: vars(Decision)[field.name].__set__ for field in dataclasses.fields(Decision)}
-_allowed, _rule, _reason, _condition, _audit, _path, _target, _nearest = _FIELDS.values()
-_new = object.__new__
-_none = Condition.NONE
+_new = tuple.__new__
+_NONE = Condition.NONE
 
 
 def permitted(rule: str, path: str, target: str) -> Decision:
-    """`Decision(True, rule, path=path, target=target)`, once per request: a frozen dataclass's own constructor goes
-    through `object.__setattr__` eight times, which alone would be a third of the time of a decision."""
-    decision: Decision = _new(Decision)
-    _allowed(decision, True)
-    _rule(decision, rule)
-    _reason(decision, "")
-    _condition(decision, _none)
-    _audit(decision, False)
-    _path(decision, path)
-    _target(decision, target)
-    _nearest(decision, "")
-    return decision
+    """`Decision(True, rule, path=path, target=target)`, in a third of the time."""
+    return _new(Decision, (True, rule, "", _NONE, False, path, target, ""))
 
 
 class Cell(Protocol):

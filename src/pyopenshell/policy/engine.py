@@ -10,14 +10,14 @@ import dataclasses
 import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pyopenshell.policy import content, operations
 from pyopenshell.policy.automaton import Automaton, State
 from pyopenshell.policy.content import content_limit
 from pyopenshell.policy.decision import Condition, Connection, Decision, permitted
-from pyopenshell.policy.explain import connection_denied, request_denied
-from pyopenshell.policy.grants import Grant, Inspection, Judgement, Record, judge
+from pyopenshell.policy.explain import Near, connection_denied, request_denied
+from pyopenshell.policy.grants import Grant, Inspection, Judgement, Record, in_order, judge
 from pyopenshell.policy.hosts import canonical_host
 from pyopenshell.policy.index import GrantIndex, stretch
 from pyopenshell.policy.ladder import Explanation
@@ -25,14 +25,20 @@ from pyopenshell.policy.ladder import explain as explained
 from pyopenshell.policy.model import Policy
 from pyopenshell.policy.operations import ContentError, GraphqlRequest, Operation
 from pyopenshell.policy.paths import canonicalise, check_query, clean
+from pyopenshell.policy.places import NOWHERE, Site
 from pyopenshell.policy.query import allows, denies, parse_query
+from pyopenshell.policy.tries import Node
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}").fullmatch
-_MAX_CONNECTIONS = 4096
+_MAX_REMEMBERED = 4096
+"""Connections, spots, and sets of grants."""
+_MAX_CELLS = 64
+"""Of one spot."""
 _MAX_METHODS = 64
+_new = object.__new__
 
 
-class Outcome:
+class _Outcome:
     """What path and method come to in one cell. `permitted` None: the query decides."""
 
     __slots__ = ("judgement", "permitted", "rule")
@@ -43,11 +49,23 @@ class Outcome:
         self.rule = min((record.key for record in judgement.allow), default="-")
 
 
+class _PathState(State[Record]):
+    """Where paths end: the records found there, and one outcome per token for paths without and with `%2F`."""
+
+    __slots__ = ("slash_table", "table")
+
+    def __init__(self, nodes: tuple[Node[Record], ...]) -> None:
+        super().__init__(nodes)
+        self.found.sort(key=in_order)
+        self.table: dict[str, _Outcome] = {}
+        self.slash_table: dict[str, _Outcome] = {}
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Asked:
     """A question in canonical form: `token` and `operation` are what is asked about (`policy.operations`)."""
 
-    state: State[Outcome]
+    state: _PathState
     token: str
     path: str
     target: str
@@ -65,34 +83,58 @@ class EngineCell:
     __slots__ = (
         "_automaton",
         "_grants",
-        "_size",
         "_slashes",
         "allowed_ips",
         "decision",
         "grants",
+        "host",
         "host_declared",
         "inspected",
-        "key",
+        "port",
         "protocols",
         "tls_skip",
     )
 
-    def __init__(
-        self, decision: Decision, host: str, port: int, grants: tuple[Grant, ...], automaton: Automaton[Outcome] | None
-    ) -> None:
+    def __init__(self, decision: Decision, grants: tuple[Grant, ...] = (), host: str = "", port: int = 0) -> None:
         self.decision = decision
-        self.inspected = automaton is not None
-        self.key: object = (host, port, grants)
         self.grants = grants
-        self._automaton = automaton
-        self._grants = tuple(grant for grant in grants if grant.inspected)
-        self._size = len(grants)
-        self._slashes = any(grant.slashes for grant in self._grants)
-        self.protocols = tuple(dict.fromkeys(protocol for grant in grants for protocol in grant.protocols))
-        self.tls_skip = automaton is None and any(grant.tls_skip for grant in grants)
-        one = grants[0].addresses if len(grants) == 1 else None
-        self.allowed_ips = one or tuple(dict.fromkeys(ip for grant in grants for ip in grant.addresses))
-        self.host_declared = any(grant.declared for grant in grants)
+        self.host, self.port = host, port
+        self._automaton: Automaton[_PathState] | None = None
+        self._grants = tuple([grant for grant in grants if grant.inspected])
+        self.inspected = bool(self._grants)
+        self._slashes = self.tls_skip = self.host_declared = False
+        for grant in grants:
+            self._slashes |= grant.slashes
+            self.tls_skip |= grant.tls_skip and not self.inspected
+            self.host_declared |= grant.declared
+        if len(grants) == 1:
+            self.protocols, self.allowed_ips = grants[0].protocols, grants[0].addresses
+        else:
+            self.protocols = tuple(dict.fromkeys([protocol for grant in grants for protocol in grant.protocols]))
+            self.allowed_ips = tuple(dict.fromkeys([ip for grant in grants for ip in grant.addresses]))
+
+    def placed(self, host: str, port: int) -> EngineCell:
+        """The same grants at another place, which need not be compiled again."""
+        out = _new(EngineCell)
+        out.host, out.port = host, port
+        out.decision, out.grants = self.decision, self.grants
+        out._grants, out._slashes = self._grants, self._slashes
+        out._automaton = self._judging() if self.inspected else None
+        out.inspected, out.tls_skip = self.inspected, self.tls_skip
+        out.protocols, out.allowed_ips, out.host_declared = self.protocols, self.allowed_ips, self.host_declared
+        return out
+
+    def _judging(self) -> Automaton[_PathState]:
+        """The automaton, which only the first request needs."""
+        automaton = self._automaton
+        if automaton is None:
+            automaton = self._automaton = Automaton([grant.trie.root for grant in self._grants], _PathState)
+        return automaton
+
+    @property
+    def key(self) -> object:
+        """`decision.Cell.key`."""
+        return self.host, self.port, self.grants
 
     def __repr__(self) -> str:
         verdict = "allowed" if self.decision.allowed else "denied"
@@ -102,8 +144,9 @@ class EngineCell:
         """`decision.Cell.decide`. A raw cell allows every request unchanged; a denied one repeats its denial."""
         automaton = self._automaton
         if automaton is None:
-            decision = self.decision
-            return Decision(True, decision.rule, target=target) if decision.allowed else decision
+            if not self.inspected:
+                return self._unseen(target)
+            automaton = self._judging()
         path, mark, query = target.partition("?")
         slash = False
         try:
@@ -115,7 +158,7 @@ class EngineCell:
                 slash = "%2F" in path
         except ValueError as error:
             return self._refused(f"request-target must be canonical: {error}")
-        state = automaton.run(path)
+        state = automaton.run(path[1:].split("/"))
         outcome = (state.slash_table if slash else state.table).get(method)
         if outcome is None:
             if _TOKEN(method) is None:
@@ -224,40 +267,44 @@ class EngineCell:
 
     def _asked(self, token: str, target: str) -> _Asked | Decision:
         """A question in canonical form, or why it is none."""
-        automaton = self._automaton
-        if automaton is None:
-            decision = self.decision
-            return Decision(True, decision.rule, target=target) if decision.allowed else decision
+        if not self.inspected:
+            return self._unseen(target)
         try:
             canonical = canonicalise(target, self._slashes)
         except ValueError as error:
             return self._refused(f"request-target must be canonical: {error}")
-        return _Asked(automaton.run(canonical.path), token, canonical.path, canonical.target, canonical.query or "")
+        state = self._judging().run(canonical.path[1:].split("/"))
+        return _Asked(state, token, canonical.path, canonical.target, canonical.query or "")
+
+    def _unseen(self, target: str) -> Decision:
+        """A request on a connection that is not inspected."""
+        decision = self.decision
+        return Decision(True, decision.rule, target=target) if decision.allowed else decision
 
     def _top(self, asked: _Asked) -> tuple[Inspection, ...]:
         """The endpoints that decide what is looked at in requests to a path."""
         return self._outcome_of(asked, operations.UPGRADE).judgement.top
 
-    def _outcome_of(self, asked: _Asked, token: str) -> Outcome:
+    def _outcome_of(self, asked: _Asked, token: str) -> _Outcome:
         slash = "%2F" in asked.path
         table = asked.state.slash_table if slash else asked.state.table
         return table.get(token) or self._outcome(asked.state, token, slash=slash, known_as=token)
 
     def at(self, path: str) -> list[Record]:
         """Everything the rules say about a canonical path: allow, deny and scope records whose pattern matches it."""
-        return self._automaton.run(path).records if self._automaton is not None else []
+        return self._judging().run(path[1:].split("/")).found if self.inspected else []
 
     def steps(self, target: str = "") -> int:
         """About how many elementary steps this connection, and the request with it, cost without any cache.
 
         A function of policy, connection and target alone, so that proofs can count what they ask.
         """
-        steps = 4 + len(self.allowed_ips) + 2 * self._size
+        steps = 4 + len(self.allowed_ips) + 2 * len(self.grants)
         path = target.partition("?")[0]
-        return steps + self._automaton.steps(path) if self._automaton is not None and path else steps
+        return steps + self._judging().steps(path[1:].split("/")) if self.inspected and path else steps
 
-    def _outcome(self, state: State[Outcome], token: str, *, slash: bool, known_as: str) -> Outcome:
-        outcome = Outcome(judge(self._grants, state.records, token, slash=slash))
+    def _outcome(self, state: _PathState, token: str, *, slash: bool, known_as: str) -> _Outcome:
+        outcome = _Outcome(judge(self._grants, state.found, token, slash=slash))
         table = state.slash_table if slash else state.table
         if len(table) < _MAX_METHODS:
             table[known_as] = outcome
@@ -269,7 +316,7 @@ class EngineCell:
         path, target = (asked.path, asked.target) if asked is not None else ("", "")
         return Decision(False, self.decision.rule, reason, condition, path=path, target=target)
 
-    def _settle(self, outcome: Outcome, asked: _Asked) -> Decision:
+    def _settle(self, outcome: _Outcome, asked: _Asked) -> Decision:
         """Everything that is not a plain permit: query conditions, audit mode, and the reason of a denial."""
         judgement, path, target = outcome.judgement, asked.path, asked.target
         values = asked.values
@@ -278,7 +325,7 @@ class EngineCell:
             granted = [record.key for record in judgement.allow if allows(record.query, values)]
             if granted:
                 return permitted(min(granted), path, target)
-        records = asked.state.records
+        records = asked.state.found
         samples = self._samples(path) if not records else []
         rule, reason, condition, nearest = request_denied(
             self._grants, records, judgement, fired, asked.token, path, samples, asked.operation
@@ -289,59 +336,78 @@ class EngineCell:
         return Decision(False, rule, reason, condition, False, path, target, nearest)
 
     def _samples(self, path: str) -> list[Record]:
-        assert self._automaton is not None
-        state = self._automaton.deepest(path)
+        state = self._judging().deepest(path[1:].split("/"))
         return [node.sample for node in state.nodes if node.sample is not None]
+
+
+class _Spot:
+    """A host as somebody wrote it and a port: its one spelling, what the policy has there, and its cells so far."""
+
+    __slots__ = ("cells", "host", "site")
+
+    def __init__(self, host: str, site: Site) -> None:
+        self.host, self.site = host, site
+        self.cells: dict[frozenset[str], EngineCell] = {}
+        """By the binary patterns that a chain matches: nothing else about who asks matters."""
 
 
 class Engine:
     """`decision.PolicyEngine`. Immutable; caches are bounded and hold nothing that is not derived from the policy."""
 
-    __slots__ = ("_automata", "_cells", "index", "policy")
+    __slots__ = ("_cells", "_compiled", "_refusals", "_spots", "index", "policy")
 
     def __init__(self, policy: Policy, reuse: Engine | None = None) -> None:
         self.policy = policy
         self.index: GrantIndex = GrantIndex(policy, reuse.index if reuse is not None else None)
-        self._cells: dict[tuple[str, int, str, tuple[str, ...], tuple[str, ...]], EngineCell] = {}
-        self._automata: dict[tuple[Grant, ...], Automaton[Outcome]] = {}
+        self._cells: dict[Connection, EngineCell] = {}
+        self._spots: dict[tuple[str, int], _Spot] = {}
+        self._compiled: dict[tuple[Grant, ...], EngineCell] = {}
+        """One cell for each set of grants that applied anywhere yet."""
+        self._refusals: dict[Site, Near] = {}
 
     def __repr__(self) -> str:
         return f"<engine of {len(self.policy.rules)} rules, {len(self.index.grants)} grants>"
 
     def connect(self, connection: Connection) -> EngineCell:
         """`decision.PolicyEngine.connect`."""
-        key = (connection.host, connection.port, connection.binary, connection.ancestors, connection.aliases)
-        cell = self._cells.get(key)
+        cell = self._cells.get(connection)
         if cell is None:
-            cell = self._resolve(connection)
-            if len(self._cells) >= _MAX_CONNECTIONS:
-                self._cells.clear()
-            self._cells[key] = cell
+            cell = _remember(self._cells, connection, self._resolve(connection))
         return cell
 
     def _resolve(self, connection: Connection) -> EngineCell:
-        try:
-            host = canonical_host(connection.host)
-        except ValueError:
-            host = ""
-        grants: tuple[Grant, ...] = ()
-        if host and connection.binary.startswith("/"):
-            chain = (connection.binary, *connection.ancestors, *connection.aliases)
-            grants = self.index.at(chain, host, connection.port)
-        if not grants:
-            return EngineCell(connection_denied(self.index, connection, host), host, connection.port, (), None)
-        decision = Decision(True, min(grant.key for grant in grants))
-        return EngineCell(decision, host, connection.port, grants, self._automaton(grants))
+        asked, port, binary, ancestors, aliases = connection
+        spot = self._spots.get((asked, port))
+        if spot is None:
+            spot = _remember(self._spots, (asked, port), self._spot(asked, port))
+        if spot.site and binary.startswith("/"):
+            matched = self.index.binaries.of_chain((binary,), ancestors, aliases)
+            cell = spot.cells.get(matched)
+            if cell is not None:
+                return cell
+            grants = spot.site.of(matched)
+            if grants:
+                return _remember(spot.cells, matched, self._compile(grants, spot.host, port), _MAX_CELLS)
+        denial = connection_denied(self.index, spot.site, self._near(spot.site), connection, spot.host)
+        return EngineCell(denial, (), spot.host, port)
 
-    def _automaton(self, grants: tuple[Grant, ...]) -> Automaton[Outcome] | None:
-        if not any(grant.inspected for grant in grants):
-            return None
-        automaton = self._automata.get(grants)
-        if automaton is None:
-            if len(self._automata) >= _MAX_CONNECTIONS:
-                self._automata.clear()
-            automaton = self._automata[grants] = Automaton(grants)
-        return automaton
+    def _spot(self, asked: str, port: int) -> _Spot:
+        try:
+            host = canonical_host(asked)
+        except ValueError:
+            return _Spot("", NOWHERE)
+        return _Spot(host, self.index.site(host, port))
+
+    def _compile(self, grants: tuple[Grant, ...], host: str, port: int) -> EngineCell:
+        cell = self._compiled.get(grants)
+        if cell is not None:
+            return cell.placed(host, port)
+        rule = grants[0].key if len(grants) == 1 else min([grant.key for grant in grants])
+        return _remember(self._compiled, grants, EngineCell(Decision(True, rule), grants, host, port))
+
+    def _near(self, site: Site) -> Near:
+        near = self._refusals.get(site)
+        return near if near is not None else _remember(self._refusals, site, Near.of(site))
 
     def names(self, host: str) -> Literal["exact", "pattern"] | None:
         """`decision.PolicyEngine.names`."""
@@ -363,6 +429,18 @@ class Engine:
     ) -> Explanation:
         """The decision with the whole ladder of conditions, for people (`ladder.explain`). Costs far more."""
         return explained(self, connection, method, target, body=body, upgrade=upgrade)
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _remember(memo: dict[K, V], key: K, value: V, limit: int = _MAX_REMEMBERED) -> V:
+    """Bounded: a full memo starts anew, so that hostile names cost time and never memory."""
+    if len(memo) >= limit:
+        memo.clear()
+    memo[key] = value
+    return value
 
 
 def compile(policy: Policy, reuse: Engine | None = None) -> Engine:

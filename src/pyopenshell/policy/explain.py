@@ -5,13 +5,16 @@ Words only; `engine` has decided before it asks. Everything a client can choose 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from pyopenshell.policy import operations
 from pyopenshell.policy.decision import Condition, Connection, Decision
 from pyopenshell.policy.grants import Grant, Judgement, Kind, Record
 from pyopenshell.policy.index import GrantIndex
 from pyopenshell.policy.operations import Operation
+from pyopenshell.policy.places import Site
 from pyopenshell.policy.query import allows
 
 _MAX_NAMED = 5
@@ -21,20 +24,41 @@ _MAX_TEXT = 256
 
 def printable(text: str) -> str:
     """Hostile text on one line: control, bidi and other unprintable characters escaped, at most 256 characters."""
-    safe = "".join(
-        c if c.isprintable() and (c.isascii() or c.isalnum()) else c.encode("unicode_escape").decode() for c in text
-    )
-    return safe if len(safe) <= _MAX_TEXT else safe[: _MAX_TEXT - 1] + "…"
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(
+            c if c.isprintable() and (c.isascii() or c.isalnum()) else c.encode("unicode_escape").decode() for c in text
+        )
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
 
 
 def few(items: Iterable[str], limit: int = _MAX_NAMED) -> str:
     """The first items, and how many more there are."""
     names = list(dict.fromkeys(items))
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+    return _and_more(names[:limit], len(names) - limit)
 
 
-def connection_denied(index: GrantIndex, connection: Connection, host: str) -> Decision:
+def _and_more(names: Iterable[str], more: int) -> str:
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+
+
+class Near(NamedTuple):
+    """What a refusal tells of the grants that cover a host and port but not the program: the same whoever asked."""
+
+    keys: tuple[str, ...]
+    """The first rules, sorted."""
+    more: int
+    """How many rules besides."""
+    binaries: str
+
+    @classmethod
+    def of(cls, site: Site) -> Near:
+        grants = site.grants
+        keys = {key for grant in grants for key, _ in grant.sources}
+        first = tuple(heapq.nsmallest(_MAX_NAMED, keys))
+        return cls(first, len(keys) - len(first), few(name for grant in grants for name in grant.binaries))
+
+
+def connection_denied(index: GrantIndex, site: Site, near: Near, connection: Connection, host: str) -> Decision:
     """The denial of a connection that no grant admits. `host` is canonical, "" when there is no canonical form."""
     port = connection.port
     if not connection.binary.startswith("/"):
@@ -43,13 +67,13 @@ def connection_denied(index: GrantIndex, connection: Connection, host: str) -> D
         return Decision(False, "-", f"'{printable(connection.host)}' is not a host", Condition.REQUEST_TARGET)
     if not index.grants:
         return Decision(False, "-", "network connections not allowed by policy", Condition.NO_POLICY)
-    near = index.at_host(host, port)
-    if near:
+    if site:
         return _binary_denied(connection, near)
     reason = f"endpoint {bracketed(host)}:{port} is not allowed by any policy"
-    ports = sorted({other for other, grants in index.ports.items() if grants.at(host)})
+    ports = index.ports_of(host)
     if ports:
-        return Decision(False, "-", reason, Condition.PORT, nearest=f"port {port}, allowed: {few(map(str, ports))}")
+        allowed = _and_more(map(str, ports[:_MAX_NAMED]), len(ports) - _MAX_NAMED)
+        return Decision(False, "-", reason, Condition.PORT, nearest=f"port {port}, allowed: {allowed}")
     return Decision(False, "-", reason, Condition.HOST, nearest=_near_host(index, host))
 
 
@@ -58,24 +82,20 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _binary_denied(connection: Connection, near: Sequence[Grant]) -> Decision:
-    keys = sorted({key for grant in near for key, _ in grant.sources})
+def _binary_denied(connection: Connection, near: Near) -> Decision:
     binary = printable(connection.binary)
-    ancestors = " -> ".join(printable(ancestor) for ancestor in connection.ancestors)
-    parts = [f"binary '{binary}' not allowed in policy '{key}' (ancestors: [{ancestors}])" for key in keys[:_MAX_NAMED]]
-    if len(keys) > _MAX_NAMED:
-        parts.append(f"and {len(keys) - _MAX_NAMED} more policies")
-    nearest = f"binary {binary}, allowed: {few(name for grant in near for name in grant.binaries)}"
-    return Decision(False, keys[0], "; ".join(parts), Condition.BINARY, nearest=nearest)
+    ancestors = " -> ".join([printable(ancestor) for ancestor in connection.ancestors])
+    parts = [f"binary '{binary}' not allowed in policy '{key}' (ancestors: [{ancestors}])" for key in near.keys]
+    if near.more:
+        parts.append(f"and {near.more} more policies")
+    nearest = f"binary {binary}, allowed: {near.binaries}"
+    return Decision(False, near.keys[0], "; ".join(parts), Condition.BINARY, nearest=nearest)
 
 
 def _near_host(index: GrantIndex, host: str) -> str:
     """Declared hosts in the same domain (last two labels)."""
-    suffix = ".".join(host.split(".")[-2:])
-    if "." not in suffix:
-        return ""
-    near = index.near(suffix)
-    return f"host {host}, allowed: {few(near)}" if near else ""
+    near, more = index.near(host, _MAX_NAMED)
+    return f"host {host}, allowed: {_and_more(near, more)}" if near else ""
 
 
 def request_denied(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -325,6 +326,7 @@ class Grant:
         "binaries",
         "host",
         "key",
+        "names",
         "parts",
         "place",
         "port",
@@ -336,6 +338,7 @@ class Grant:
     def __init__(self, binaries: tuple[str, ...], host: str, port: int, sources: Sequence[Source]) -> None:
         self.place: GrantKey = (binaries, host, port)
         self.binaries, self.host, self.port = self.place
+        self.names = _names(binaries)
         self.sources = tuple(sources)
         self.parts = tuple(_part(source) for source in self.sources)
         self.trie: Trie[Record] = Trie(operator.attrgetter("rank"))
@@ -384,6 +387,7 @@ class Grant:
         out = Grant.__new__(Grant)
         out.place = self.place
         out.binaries, out.host, out.port = self.place
+        out.names = self.names
         out.sources = after
         out.parts = (*self.parts[:start], *parts, *self.parts[end:])
         out.trie = self.trie.changed(
@@ -485,6 +489,12 @@ class Grant:
         if self._denies is None:
             self._denies = tuple(r for part in self.parts for r in part.records() if r.kind is Kind.DENY)
         return self._denies
+
+
+@functools.lru_cache(maxsize=64)
+def _names(binaries: tuple[str, ...]) -> frozenset[str]:
+    """Neighbouring rules mostly name the same binaries."""
+    return frozenset(binaries)
 
 
 def _protocols(parts: Sequence[Part]) -> tuple[str, ...]:

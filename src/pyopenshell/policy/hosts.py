@@ -13,6 +13,8 @@ from pyopenshell.policy.globs import ANY, DS, G, L, Token, literal_star_glob
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}").fullmatch
+# Most hosts are written canonically already; a last label that begins so is never a number.
+_CANONICAL = re.compile(rf"(?:{_LABEL}\.)*[a-z_](?:[a-z0-9_-]{{0,61}}[a-z0-9_])?").fullmatch
 _IPV4 = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}").fullmatch
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*").fullmatch
 _WILD_LABEL = re.compile(r"[a-z0-9_*-]{1,63}").fullmatch
@@ -35,6 +37,8 @@ def canonical_host(text: str) -> str:
     control bytes, blanks, percent signs, zone ids, empty labels, and the octal, hexadecimal, short and integer
     spellings of IPv4 that `inet_aton` would accept.
     """
+    if len(text) <= _MAX_NAME and _CANONICAL(text) is not None:
+        return text
     if not text or len(text) > 4 * _MAX_NAME:
         raise ValueError("host is empty or too long")
     host = text.lower() if text.isascii() else _punycode(text)

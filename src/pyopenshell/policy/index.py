@@ -7,154 +7,20 @@ how it came to be.
 
 from __future__ import annotations
 
-import bisect
 import functools
-import operator
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from pyopenshell.policy.globs import Token, binary_pattern
+from pyopenshell.policy.binaries import BinaryIndex
 from pyopenshell.policy.grants import Grant, GrantKey, Source
-from pyopenshell.policy.hosts import host_pattern, host_tokens, host_word, is_ip_literal
+from pyopenshell.policy.hosts import host_pattern
 from pyopenshell.policy.model import Endpoint, Policy, Rule
+from pyopenshell.policy.places import NOWHERE, Elsewhere, PortIndex, Site, by_place
 from pyopenshell.policy.splice import identical, window
-from pyopenshell.policy.tries import Trie, lookup
 
-_MAX_MEMO = 4096
-_MAX_PLACES = 64
-_FEW = 8
-"""Up to so many grants of one place are looked at one by one."""
-
-by_place = operator.attrgetter("place")
-"""Sort key of grants."""
-
-
-class PortIndex:
-    """Grants of one port: by exact host, by wildcard, and those without a host (`allowed_ips` only)."""
-
-    __slots__ = ("exact", "hostless", "wild", "wilds")
-
-    def __init__(self) -> None:
-        self.exact: dict[str, tuple[Grant, ...]] = {}
-        self.hostless: tuple[Grant, ...] = ()
-        self.wild: Trie[Grant] = Trie()
-        self.wilds = 0
-
-    @classmethod
-    def of(cls, grants: Sequence[Grant]) -> PortIndex:
-        out = cls()
-        exact: dict[str, list[Grant]] = {}
-        for grant in grants:
-            if "*" in grant.host:
-                out.wild.add(host_tokens(grant.host), grant)
-                out.wilds += 1
-            elif grant.host:
-                exact.setdefault(grant.host, []).append(grant)
-        out.exact = {host: tuple(sorted(found, key=by_place)) for host, found in exact.items()}
-        out.hostless = tuple(sorted((grant for grant in grants if not grant.host), key=by_place))
-        return out
-
-    def changed(self, old: Sequence[Grant], new: Sequence[Grant]) -> PortIndex:
-        """A copy with `new` grants of this port in place of the `old` ones; what is untouched is shared."""
-        out = PortIndex()
-        gone = [grant for grant in old if "*" in grant.host]
-        come = [grant for grant in new if "*" in grant.host]
-        out.wilds = self.wilds - len(gone) + len(come)
-        out.wild = self.wild
-        if gone or come:
-            out.wild = self.wild.changed(_placed(gone), _placed(come))
-        out.hostless = _exchanged(self.hostless, old, new, "")
-        out.exact = dict(self.exact)
-        for host in dict.fromkeys(grant.host for grant in (*old, *new) if grant.host and "*" not in grant.host):
-            found = _exchanged(self.exact.get(host, ()), old, new, host)
-            if found:
-                out.exact[host] = found
-            else:
-                del out.exact[host]
-        return out
-
-    @property
-    def empty(self) -> bool:
-        return not (self.exact or self.wilds or self.hostless)
-
-    def at(self, host: str) -> tuple[Grant, ...]:
-        """Grants whose host pattern matches a canonical host. Wildcards never match addresses."""
-        return self.exact.get(host, ()) + self.wild_at(host) + self.hostless
-
-    def wild_at(self, host: str) -> tuple[Grant, ...]:
-        """Those of them that have a wildcard."""
-        if not self.wilds or is_ip_literal(host):
-            return ()
-        return tuple(sorted(lookup([self.wild.root], host_word(host)), key=by_place))
-
-
-def _placed(grants: Iterable[Grant]) -> list[tuple[tuple[Token, ...], Grant]]:
-    return [(host_tokens(grant.host), grant) for grant in grants]
-
-
-def _exchanged(have: tuple[Grant, ...], old: Sequence[Grant], new: Sequence[Grant], host: str) -> tuple[Grant, ...]:
-    """Some grants of one host with others in their place, sorted."""
-    out = list(have)
-    for grant in old:
-        if grant.host == host:
-            del out[bisect.bisect_left(out, grant.place, key=by_place)]
-    for grant in new:
-        if grant.host == host:
-            bisect.insort(out, grant, key=by_place)
-    return tuple(out)
-
-
-class BinaryIndex:
-    """Which binary patterns of a policy one executable matches. Shared by all engines with the same patterns."""
-
-    __slots__ = ("_exact", "_memo", "globs", "patterns")
-
-    def __init__(self) -> None:
-        self.patterns: dict[str, int] = {}
-        """In how many sets of binaries each pattern stands."""
-        self.globs: Trie[str] = Trie()
-        self._exact: set[str] = set()
-        self._memo: dict[str, frozenset[str]] = {}
-
-    def changed(self, old: Iterable[Sequence[str]], new: Iterable[Sequence[str]]) -> BinaryIndex:
-        """A copy without the sets of patterns `old` and with `new`. Raises ValueError for a relative path."""
-        counts: dict[str, int] = {}
-        for sets, by in ((old, -1), (new, 1)):
-            for patterns in sets:
-                for pattern in patterns:
-                    counts[pattern] = counts.get(pattern, 0) + by
-        out = BinaryIndex()
-        out.patterns, out._exact = dict(self.patterns), set(self._exact)
-        gone: list[tuple[tuple[Token, ...], str]] = []
-        come: list[tuple[tuple[Token, ...], str]] = []
-        for pattern, by in counts.items():
-            before = out.patterns.get(pattern, 0)
-            now = out.patterns[pattern] = before + by
-            if not now:
-                del out.patterns[pattern]
-            if bool(before) == bool(now):
-                continue
-            tokens = binary_pattern(pattern)
-            if tokens is not None:
-                (come if now else gone).append((tokens, pattern))
-            elif now:
-                out._exact.add(pattern)
-            else:
-                out._exact.discard(pattern)
-        out.globs = self.globs.changed(gone, come) if gone or come else self.globs
-        return out
-
-    def of(self, path: str) -> frozenset[str]:
-        found = self._memo.get(path)
-        if found is None:
-            names = {path} if path in self._exact else set()
-            if not self.globs.empty and path.startswith("/"):
-                names.update(lookup([self.globs.root], path[1:].split("/")))
-            found = frozenset(names)
-            if len(self._memo) >= _MAX_MEMO:
-                self._memo.clear()
-            self._memo[path] = found
-        return found
+_FEW_PORTS = 16
+"""Up to so many are asked one by one."""
 
 
 class GrantIndex:
@@ -163,7 +29,7 @@ class GrantIndex:
     Raises ValueError for patterns that cannot mean what they say; `policy.validate` reports the same with positions.
     """
 
-    __slots__ = ("_binaries", "_by_binary", "_domains", "_keys", "_ordered", "_scopes", "grants", "ports", "rules")
+    __slots__ = ("_domains", "_elsewhere", "_keys", "_ordered", "_scopes", "binaries", "grants", "ports", "rules")
 
     def __init__(self, policy: Policy, reuse: GrantIndex | None = None) -> None:
         self.rules = policy.rules
@@ -173,10 +39,11 @@ class GrantIndex:
         """Keys of the rules."""
         self._scopes: dict[tuple[str, ...], int]
         """How many grants have each set of binaries."""
-        self._binaries: BinaryIndex
-        self._by_binary: dict[tuple[int, str], dict[str, list[Grant]]] = {}
-        self._domains: dict[str, list[str]] | None = None
+        self.binaries: BinaryIndex
+        self._domains: dict[str, _Domain] | None = None
+        """Host patterns by domain: words for a refusal, so made when the first one needs them."""
         self._ordered: list[Grant] | None = None
+        self._elsewhere: Elsewhere | None = None
         stretch = self._stretch(reuse) if reuse is not None else None
         if reuse is not None and stretch is not None:
             self._patch(reuse, *stretch)
@@ -207,7 +74,7 @@ class GrantIndex:
             ports.setdefault(grant.port, []).append(grant)
             self._scopes[grant.binaries] = self._scopes.get(grant.binaries, 0) + 1
         self.ports = {port: PortIndex.of(grants) for port, grants in ports.items()}
-        self._binaries = BinaryIndex().changed((), self._scopes)
+        self.binaries = BinaryIndex().changed((), self._scopes)
 
     def _patch(self, old: GrantIndex, start: int, old_end: int, new_end: int) -> None:
         """Only rules [start:old_end] of the old policy became rules [start:new_end] of this one."""
@@ -262,13 +129,14 @@ class GrantIndex:
             self.ports[port] = self.ports.get(port, PortIndex()).changed(gone, come)
             if self.ports[port].empty:
                 del self.ports[port]
+        self._patch_domains(old, changes)
         scopes = dict.fromkeys(key[0] for key in changes)
         lost = [names for names in scopes if not self._scopes[names]]
         for names in lost:
             del self._scopes[names]
         lost = [names for names in lost if names in old._scopes]
         won = [names for names in scopes if names in self._scopes and names not in old._scopes]
-        self._binaries = old._binaries.changed(lost, won) if lost or won else old._binaries
+        self.binaries = old.binaries.changed(lost, won) if lost or won else old.binaries
 
     @property
     def ordered(self) -> list[Grant]:
@@ -280,69 +148,84 @@ class GrantIndex:
     @property
     def patterns(self) -> frozenset[str]:
         """Every binary pattern of the policy."""
-        return frozenset(self._binaries.patterns)
+        return frozenset(self.binaries.patterns)
 
-    @property
-    def binary_globs(self) -> Trie[str]:
-        """The binary patterns with wildcards."""
-        return self._binaries.globs
-
-    def binaries_of(self, path: str) -> frozenset[str]:
-        """The binary patterns of the policy that one executable matches."""
-        return self._binaries.of(path)
-
-    def at_host(self, host: str, port: int) -> tuple[Grant, ...]:
-        """Grants for a canonical host and port, whoever asks."""
+    def site(self, host: str, port: int) -> Site:
+        """What there is at a canonical host and port, whoever asks."""
         ports = self.ports.get(port)
-        return ports.at(host) if ports is not None else ()
+        return ports.site(host) if ports is not None else NOWHERE
 
     def at(self, chain: Iterable[str], host: str, port: int) -> tuple[Grant, ...]:
         """Grants of a connection: any member of the chain may carry the binary condition."""
-        ports = self.ports.get(port)
-        if ports is None:
-            return ()
-        places = ((host, ports.exact.get(host, ())), ("*", ports.wild_at(host)), ("", ports.hostless))
-        if not any(grants for _, grants in places):
-            return ()
-        names = [self.binaries_of(path) for path in chain]
-        matched = names[0].union(*names[1:]) if names else frozenset[str]()
-        out: tuple[Grant, ...] = ()
-        for place, grants in places:
-            if len(grants) <= _FEW or place == "*":
-                out += tuple(grant for grant in grants if not matched.isdisjoint(grant.binaries))
-            else:
-                here = self._named(port, place, grants)
-                out += tuple(sorted({grant for name in matched for grant in here.get(name, ())}, key=by_place))
-        return out
+        site = self.site(host, port)
+        return site.of(self.binaries.of_chain(chain)) if site else ()
 
-    def _named(self, port: int, host: str, grants: Sequence[Grant]) -> dict[str, list[Grant]]:
-        """Many grants of one place by their binaries."""
-        found = self._by_binary.get((port, host))
-        if found is None:
-            found = {}
-            for grant in grants:
-                for binary in grant.binaries:
-                    found.setdefault(binary, []).append(grant)
-            if len(self._by_binary) >= _MAX_PLACES:
-                self._by_binary.clear()
-            self._by_binary[port, host] = found
-        return found
-
-    def near(self, domain: str) -> list[str]:
-        """Host patterns that end in a registered-looking domain (two labels), sorted."""
+    def near(self, host: str, limit: int) -> tuple[tuple[str, ...], int]:
+        """Host patterns in the registered-looking domain (two labels) of a host: the first of them, how many more."""
+        domain = _domain(host)
+        if "." not in domain:
+            return (), 0
         if self._domains is None:
-            domains: dict[str, list[str]] = {}
-            for host in sorted({host for _, host, _ in self.grants if host}):
-                domains.setdefault(".".join(host.split(".")[-2:]), []).append(host)
-            self._domains = domains
-        return self._domains.get(domain, [])
+            domains: dict[str, set[str]] = {}
+            for pattern in {pattern for _, pattern, _ in self.grants if pattern}:
+                domains.setdefault(_domain(pattern), set()).add(pattern)
+            self._domains = {name: _Domain(frozenset(patterns)) for name, patterns in domains.items()}
+        found = self._domains.get(domain)
+        return found.first(limit) if found is not None else ((), 0)
+
+    def _patch_domains(self, old: GrantIndex, changes: Iterable[GrantKey]) -> None:
+        if old._domains is None:
+            return
+        self._domains = dict(old._domains)
+        touched: dict[str, dict[str, bool]] = {}
+        for pattern in {pattern for _, pattern, _ in changes if pattern}:
+            here = any(pattern in port.places for port in self.ports.values())
+            touched.setdefault(_domain(pattern), {})[pattern] = here
+        for domain, patterns in touched.items():
+            was = self._domains.get(domain, _Domain(frozenset())).patterns
+            now = (was - patterns.keys()).union(pattern for pattern, here in patterns.items() if here)
+            if now != was:
+                self._domains[domain] = _Domain(now)
+
+    def ports_of(self, host: str) -> Sequence[int]:
+        """The ports on which a canonical host is covered, for whatever program, sorted."""
+        if len(self.ports) <= _FEW_PORTS:
+            return [port for port in sorted(self.ports) if self.ports[port].site(host)]
+        return self._everywhere().ports(host)
 
     def names(self, host: str) -> Literal["exact", "pattern"] | None:
         """How the policy names a canonical host, on whatever port and for whatever program; None when it does not."""
-        ports = self.ports.values()
-        if any(host in port.exact for port in ports):
+        if len(self.ports) > _FEW_PORTS:
+            patterns = self._everywhere().patterns(host)
+            return None if not patterns else "exact" if host in patterns else "pattern"
+        sites = [ports.site(host) for ports in self.ports.values()]
+        if any(site.exact for site in sites):
             return "exact"
-        return "pattern" if any(port.hostless or port.wild_at(host) for port in ports) else None
+        return "pattern" if any(sites) else None
+
+    def _everywhere(self) -> Elsewhere:
+        if self._elsewhere is None:
+            self._elsewhere = Elsewhere(self.ports)
+        return self._elsewhere
+
+
+class _Domain:
+    """The host patterns of one domain."""
+
+    __slots__ = ("_first", "patterns")
+
+    def __init__(self, patterns: frozenset[str]) -> None:
+        self.patterns = patterns
+        self._first: tuple[str, ...] | None = None
+
+    def first(self, limit: int) -> tuple[tuple[str, ...], int]:
+        if self._first is None or len(self._first) < limit:
+            self._first = tuple(heapq.nsmallest(limit, self.patterns))
+        return self._first[:limit], max(len(self.patterns) - limit, 0)
+
+
+def _domain(host: str) -> str:
+    return ".".join(host.rsplit(".", 2)[-2:])
 
 
 def stretch(old: Sequence[Rule], new: Sequence[Rule]) -> tuple[int, int, int] | None:

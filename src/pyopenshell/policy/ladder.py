@@ -147,7 +147,7 @@ def _connection(engine: Engine, connection: Connection, cell: EngineCell) -> Ite
         Condition.NO_POLICY, f"{_count(len(engine.policy.rules), 'rule')}, {_count(len(engine.index.grants), 'grant')}"
     )
     ports = (
-        {port: grants for port, index in sorted(engine.index.ports.items()) if (grants := index.at(host))}
+        {port: grants for port, index in sorted(engine.index.ports.items()) if (grants := index.site(host).grants)}
         if host
         else {}
     )
@@ -172,7 +172,7 @@ def _binaries(engine: Engine, connection: Connection, grants: Sequence[Grant]) -
     out = [
         f"{printable(pattern)} matches {'ancestor ' + printable(path) if index else 'the program'}"
         for index, path in enumerate((connection.binary, *connection.ancestors))
-        for pattern in sorted(engine.index.binaries_of(path) & named)
+        for pattern in sorted(engine.index.binaries.of(path) & named)
     ]
     return few(out)
 

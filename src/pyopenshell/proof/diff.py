@@ -179,8 +179,8 @@ class Diff:
         return cast(_Grants, found)
 
     def _look_up(self, index: GrantIndex, name: str) -> frozenset[str]:
-        lookup_steps(index.binary_globs.root, name[1:].split("/"), self.work)
-        return index.binaries_of(name)
+        lookup_steps(index.binaries.globs.root, name[1:].split("/"), self.work)
+        return index.binaries.of(name)
 
     def _compare_denies(self) -> None:
         """Denies of `before` that `after` no longer has: only those can carve out something new."""

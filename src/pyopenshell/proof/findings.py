@@ -153,11 +153,11 @@ class _Look:
     def _at(self, chain: tuple[str, ...], host: str, port: int) -> tuple[Grant, ...]:
         index = self._before.index
         for name in chain:
-            lookup_steps(index.binary_globs.root, name[1:].split("/"), self._work)
+            lookup_steps(index.binaries.globs.root, name[1:].split("/"), self._work)
         ports = index.ports.get(port)
         if ports is not None and host and not is_ip_literal(host):
             lookup_steps(ports.wild.root, host_word(host), self._work)
-        candidates = index.at_host(host, port)
+        candidates = index.site(host, port).grants
         self._work.spend(1 + len(candidates))
         return index.at(chain, host, port)
 

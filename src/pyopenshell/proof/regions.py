@@ -15,7 +15,8 @@ from pyopenshell.policy.explain import bracketed, few, printable
 from pyopenshell.policy.globs import G, Glob, L
 from pyopenshell.policy.grants import EVERYWHERE, Grant, Kind, Record, in_order
 from pyopenshell.policy.hosts import host_matches, host_tokens
-from pyopenshell.policy.index import GrantIndex, by_place
+from pyopenshell.policy.index import GrantIndex
+from pyopenshell.policy.places import by_place
 from pyopenshell.policy.query import Conditions
 from pyopenshell.proof.atoms import ENCODED_SLASH
 from pyopenshell.proof.breadth import breadth
@@ -292,7 +293,7 @@ def _overlapping(
     wanted = Kind.DENY if deny else Kind.ALLOW
     for grant in sorted(grants, key=by_place):
         diff.work.spend(1 + len(names))
-        if not grant.inspected or all(index.binaries_of(name).isdisjoint(grant.binaries) for name in names):
+        if not grant.inspected or all(index.binaries.of(name).isdisjoint(grant.binaries) for name in names):
             continue
         met = overlaps(grant.trie.root, pattern, diff.work) if pattern else [*grant.denies, *grant.allows]
         diff.work.spend(len(met))

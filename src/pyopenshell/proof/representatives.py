@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pyopenshell.policy.globs import L, binary_pattern
 from pyopenshell.policy.grants import Grant
 from pyopenshell.policy.hosts import host_matches, host_tokens, host_word, is_ip_literal
-from pyopenshell.policy.index import GrantIndex, PortIndex
+from pyopenshell.policy.index import GrantIndex
+from pyopenshell.policy.places import Place, PortIndex
 from pyopenshell.policy.tries import Trie, closure, matches
 from pyopenshell.proof.words import Tokens, lookup_steps, overlaps, walk
 from pyopenshell.proof.work import Work
@@ -112,7 +113,7 @@ class HostOverlap:
         self._index = index
         self._work = work
         self._memo: dict[tuple[str, int], list[Grant]] = {}
-        self._exact: dict[int, Trie[Grant]] = {}
+        self._exact: dict[int, Trie[Place]] = {}
 
     def at(self, host: str, port: int) -> list[Grant]:
         key = (host, port)
@@ -124,21 +125,26 @@ class HostOverlap:
         return found
 
     def _find(self, ports: PortIndex, host: str, port: int) -> list[Grant]:
+        hostless = [ports.hostless] if ports.hostless is not None else []
         if not host:
             wild = overlaps(ports.wild.root, host_tokens(""), self._work)
-            self._work.spend(len(ports.exact))
-            return [*(grant for grants in ports.exact.values() for grant in grants), *wild, *ports.hostless]
+            self._work.spend(len(ports.places))
+            return _grants([*ports.exact.values(), *wild, *hostless])
         if "*" not in host:
             if not is_ip_literal(host):
                 lookup_steps(ports.wild.root, host_word(host), self._work)
-            return list(ports.at(host))
+            return list(ports.site(host).grants)
         exact = self._exact.get(port)
         if exact is None:
-            self._work.spend(4 * len(ports.exact))
+            self._work.spend(4 * len(ports.places))
             exact = self._exact[port] = Trie()
-            for name, grants in ports.exact.items():
-                for grant in grants if not is_ip_literal(name) else ():
-                    exact.add(host_tokens(name), grant)
+            for name, place in ports.exact.items():
+                if not is_ip_literal(name):
+                    exact.add(host_tokens(name), place)
         tokens = host_tokens(host)
         wild = overlaps(ports.wild.root, tokens, self._work)
-        return [*overlaps(exact.root, tokens, self._work), *wild, *ports.hostless]
+        return _grants([*overlaps(exact.root, tokens, self._work), *wild, *hostless])
+
+
+def _grants(places: list[Place]) -> list[Grant]:
+    return [grant for place in places for grant in place.grants]

@@ -81,7 +81,7 @@ def permits(engine: Engine, request: Request, work: Work | None = None) -> bool:
     cell = engine.connect(request.connection)
     if work is not None:
         for name in request.chain:
-            lookup_steps(engine.index.binary_globs.root, name[1:].split("/"), work)
+            lookup_steps(engine.index.binaries.globs.root, name[1:].split("/"), work)
         ports = engine.index.ports.get(request.port)
         if ports is not None and not is_ip_literal(request.host):
             lookup_steps(ports.wild.root, host_word(request.host), work)

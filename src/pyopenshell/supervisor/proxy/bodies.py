@@ -239,7 +239,7 @@ class Reading:
         cell, protocol = self._admission.cell, self._admission.cell.content_protocol(self._target)
         plain = cell.decide(self._head.method, self._target)  # for the canonical path, and whose endpoint this is
         reason = f"{protocol}: {reason}"
-        decision = dataclasses.replace(plain, reason=reason, condition=Condition.CONTENT, nearest="")
+        decision = plain._replace(reason=reason, condition=Condition.CONTENT, nearest="")
         self._denied(self._head.method, decision, status=status, error=error, close=close)
 
     def _denied(
