@@ -2,10 +2,8 @@
 
 python -m benchmarks.engine           budgets as PASS or MISS; exits 1 on a miss
 
-Rego is the language upstream enforces with. Its engine is not a dependency: point REGO_PYTHON at an interpreter that
-has a `regorus` module, and the same rules are evaluated there too. `pip install celine-regorus` in an environment of
-its own gives one (microsoft/regorus has no wheels on PyPI; this packages its releases unchanged); `regopy`,
-Microsoft's other implementation, serves as well.
+Rego is the language upstream enforces with. The same rules are evaluated by its engine in an environment of its own
+(`.bench/rego`, brought on first use); REGO_PYTHON names another interpreter with `regorus` or `regopy`.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ from tests.policy.generate import large
 from tests.policy.reference import Point, permits
 from tests.policy.shapes import shapes
 
+from benchmarks.proxy import programs
 from pyopenshell.policy.decision import Connection
 from pyopenshell.policy.engine import Engine, compile
 from pyopenshell.policy.model import Endpoint, L7Match, Policy
@@ -173,8 +172,10 @@ def whole(engine: Engine, host: str, program: str, ask: Ask) -> bool:
 
 
 def rego(policy: Policy, host: str, program: str, asks: list[Ask]) -> tuple[str, float] | None:
-    python = os.environ.get("REGO_PYTHON", "")
-    if not python:
+    try:
+        python = os.environ.get("REGO_PYTHON") or str(programs.rego())
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"rego cannot be installed here: {error}")
         return None
     data = {"policies": [_plain(rule.key, rule.endpoints, rule.binaries) for rule in policy.rules]}
     inputs = [

@@ -2,8 +2,8 @@
 
     python -m benchmarks.proxy.programs      (make bench-peers)
 
-mitmproxy from PyPI into an environment of its own; nginx, HAProxy and Squid (with OpenSSL) as Debian packages, unpacked
-with the libraries that the machine lacks.
+mitmproxy and regorus (Rego, for `benchmarks.engine`) from PyPI, each into an environment of its own; nginx, HAProxy and
+Squid (with OpenSSL) as Debian packages, unpacked with the libraries that the machine lacks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 HOME = Path(__file__).resolve().parents[2] / ".bench"
 PACKAGES = HOME / "debian"
 MITMPROXY = HOME / "mitmproxy"
+REGO = HOME / "rego"
 DEBIAN = ("nginx", "haproxy", "squid-openssl")
 GENERATOR = HOME / "lg"
 _BINARIES = {"nginx": "usr/sbin/nginx", "haproxy": "usr/sbin/haproxy", "squid": "usr/sbin/squid"}
@@ -72,10 +73,20 @@ def _debian() -> None:
     shutil.rmtree(debs)
 
 
-def _mitmproxy() -> None:
-    if not (MITMPROXY / "bin/pip").exists():
-        venv.create(MITMPROXY, with_pip=True)
-    subprocess.run([MITMPROXY / "bin/pip", "-q", "--disable-pip-version-check", "install", "mitmproxy"], check=True)
+def _from_pypi(home: Path, *requirements: str) -> None:
+    if not (home / "bin/pip").exists():
+        venv.create(home, with_pip=True)
+    subprocess.run([home / "bin/pip", "-q", "--disable-pip-version-check", "install", *requirements], check=True)
+
+
+def rego() -> Path:
+    """An interpreter that has `regorus`, brought on first use. microsoft/regorus, which upstream enforces with, has no
+    wheels of its own on PyPI; this repackages one of its releases."""
+    python = REGO / "bin/python"
+    if not (REGO / "ready").exists():
+        _from_pypi(REGO, "--only-binary=:all:", "celine-regorus==0.9.1.post20260227075446")
+        (REGO / "ready").touch()
+    return python
 
 
 def _generator() -> None:
@@ -87,7 +98,8 @@ def main() -> None:
     HOME.mkdir(exist_ok=True)
     _generator()
     _debian()
-    _mitmproxy()
+    _from_pypi(MITMPROXY, "mitmproxy")
+    rego()
     for name, version in versions().items():
         print(f"{name} {version}")
 
