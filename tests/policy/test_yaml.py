@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -7,6 +10,8 @@ from hypothesis import strategies as st
 from pyopenshell.policy import PolicyError, Problem, dump, load
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, QueryMatcher, Rule
 from pyopenshell.policy.nodes import MAX_TEXT
+from pyopenshell.policy.problems import MAX_PROBLEMS
+from tests.cost import cost
 from tests.policy.strategies import policies
 
 FULL = """\
@@ -286,3 +291,37 @@ _YAMLISH = st.lists(
 @given(_YAMLISH)
 def test_anything_that_looks_like_yaml_too(text: str) -> None:
     assert all(problem.line >= 1 for problem in problems_of(text))
+
+
+WRONG: dict[str, Callable[[int], str]] = {
+    "unknown keys": lambda count: "version: 1\n" + "".join(f"hostt{i}: 1\n" for i in range(count)),
+    "keys twice": lambda count: "version: 1\n" * (count + 1),
+    "values without sense": lambda count: (
+        "version: 1\nnetwork_policies:\n  r:\n    binaries: [{path: /b}]\n    endpoints:\n"
+        + "      - {host: '*.', port: 443}\n" * count
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_text_that_is_wrong_everywhere_is_reported_in_bounds(wrong: str) -> None:
+    """Nobody reads 20,000 findings: the first are told in full, the others counted, in the time of reading the text."""
+    with pytest.raises(PolicyError) as caught:
+        load(WRONG[wrong](300))
+    assert (len(caught.value.problems), caught.value.more) == (MAX_PROBLEMS, 300 - MAX_PROBLEMS)
+    assert str(caught.value).splitlines()[-1] == "and 200 more problems"
+    assert len(str(caught.value).splitlines()) == MAX_PROBLEMS + 1
+
+
+def test_reporting_costs_little_beside_reading() -> None:
+    """Misspelt keys cost about what as many good ones do."""
+
+    def spent(text: str) -> float:
+        def read() -> None:
+            with contextlib.suppress(PolicyError):
+                load(text)
+
+        return cost(read)[1]
+
+    good = "version: 1\nnetwork_policies:\n" + "".join(f"  hostt{i}: 1\n" for i in range(4000))
+    assert spent(WRONG["unknown keys"](4000)) < 3 * spent(good)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pyopenshell.policy.decision import Condition
 from pyopenshell.policy.engine import Engine
 from pyopenshell.policy.nodes import ListNode, MapNode, Node, ScalarNode, parse_yaml
-from pyopenshell.policy.problems import PolicyError, Problem, did_you_mean, shown
+from pyopenshell.policy.problems import Problem, Problems, did_you_mean, raise_if_any, shown
 from pyopenshell.policy.question import Answer, Question, ask, question
 from pyopenshell.policy.schema import Cursor, canonical_json, plain, take
 
@@ -65,7 +65,7 @@ class Result:
 def load_examples(text: str | bytes, filename: str = "policy-tests.yaml") -> tuple[Example, ...]:
     """The examples of a `tests:` file. Raises `PolicyError` with the place of every mistake; no example is one."""
     root = parse_yaml(text, filename)
-    problems: list[Problem] = []
+    problems = Problems()
     fields = Cursor(root, (), problems).fields(("tests",), "a mapping with tests")
     found: list[Example] = []
     if "tests" in fields:
@@ -76,9 +76,7 @@ def load_examples(text: str | bytes, filename: str = "policy-tests.yaml") -> tup
     if not found and not problems:
         # A file that tests nothing must not pass for one that tested everything.
         problems.append(Problem("", 1, 1, "tests_empty", "there is no example in the file", "add allow: or deny:"))
-    if problems:
-        problems.sort(key=lambda one: (one.line, one.column))
-        raise PolicyError(dataclasses.replace(one, file=filename) for one in problems)
+    raise_if_any(problems, filename)
     return tuple(found)
 
 

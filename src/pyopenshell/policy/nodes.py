@@ -26,7 +26,7 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.reader import ReaderError
 
-from pyopenshell.policy.problems import PolicyError, Problem, Where, shown
+from pyopenshell.policy.problems import PolicyError, Problem, Problems, Where, shown
 
 MAX_TEXT = 4 * 1024 * 1024
 """Characters of one document. The same bound as a gRPC message, so no policy is writable but not sendable."""
@@ -157,7 +157,7 @@ class _Builder:
 
     def __init__(self, filename: str) -> None:
         self._file = filename
-        self._problems: list[Problem] = []
+        self._problems = Problems()
         self._open: list[tuple[Node, ScalarNode | None]] = []
         """Containers being filled, each with the key that waits for its value."""
         self._roots: list[Node] = []
@@ -168,7 +168,7 @@ class _Builder:
         if not self._roots and not self._problems:
             self._add(1, 1, "empty_document", "the document is empty", "a policy starts with `version: 1`")
         if self._problems:
-            raise PolicyError(self._problems)
+            raise PolicyError(self._problems, self._problems.more)
         return self._roots[0]
 
     def _add(self, line: int, column: int, code: str, message: str, fix: str = "") -> None:
@@ -176,7 +176,7 @@ class _Builder:
 
     def _stop(self, line: int, column: int, code: str, message: str, fix: str = "") -> None:
         self._add(line, column, code, message, fix)
-        raise PolicyError(self._problems)
+        raise PolicyError(self._problems, self._problems.more)
 
     def _event(self, event: Any) -> None:
         line, column = event.start_mark.line + 1, event.start_mark.column + 1

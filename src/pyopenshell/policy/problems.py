@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 Where = tuple[str | int, ...]
 """A place inside a policy by YAML keys and list indexes, for example ("network_policies", "github", "endpoints", 0)."""
 
+MAX_PROBLEMS = 100
+"""How many findings one error tells."""
 _SHOWN = 80
 _SUGGESTABLE = 64
 
@@ -39,15 +41,51 @@ class Problem:
         return f"{place}: {text}" if place else text
 
 
-class PolicyError(ValueError):
-    """A policy that cannot be used. `problems` holds every finding, in the order of the text."""
+class Problems(list[Problem]):
+    """Findings while they are collected: the first `MAX_PROBLEMS`, and in `more` how many were left out.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems: tuple[Problem, ...] = tuple(problems)
+    A hostile or a mistaken text may be wrong in every line; nobody reads that, and nobody should wait for it.
+    """
+
+    def __init__(self, problems: Iterable[Problem] = ()) -> None:
+        super().__init__()
+        self.more = 0
+        for found in problems:
+            self.append(found)
+
+    @property
+    def full(self) -> bool:
+        return len(self) >= MAX_PROBLEMS
+
+    def append(self, found: Problem) -> None:
+        if self.full:
+            self.more += 1
+        else:
+            super().append(found)
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be used. `problems` holds the findings in the order of the text, at most `MAX_PROBLEMS`;
+    `more` says how many there are besides."""
+
+    def __init__(self, problems: Iterable[Problem], more: int = 0) -> None:
+        found = Problems(problems)
+        self.problems: tuple[Problem, ...] = tuple(found)
+        self.more = found.more + more
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        return "\n".join(str(problem) for problem in self.problems)
+        lines = [str(problem) for problem in self.problems]
+        if self.more:
+            lines.append(f"and {self.more} more problem{'s' if self.more > 1 else ''}")
+        return "\n".join(lines)
+
+
+def raise_if_any(problems: Problems, filename: str) -> None:
+    """Raises `PolicyError` with what was found in a file, in the order of its lines."""
+    if problems:
+        problems.sort(key=lambda found: (found.line, found.column))
+        raise PolicyError([dataclasses.replace(found, file=filename) for found in problems], problems.more)
 
 
 def problem(code: str, message: str, fix: str = "", where: Where = ()) -> Problem:

@@ -12,7 +12,7 @@ import re
 from pyopenshell.policy.merge import AddRule
 from pyopenshell.policy.model import Endpoint, Rule
 from pyopenshell.policy.nodes import JsonError, ListNode, MapNode, ScalarNode, parse_json
-from pyopenshell.policy.problems import Problem, shown, where_text
+from pyopenshell.policy.problems import Problems, shown, where_text
 from pyopenshell.policy.reach import always_blocked
 from pyopenshell.policy.schema import CORE_ENDPOINT_KEYS, Cursor, read_rule, take
 from pyopenshell.policy.validate import is_reserved, validate_rule
@@ -56,7 +56,7 @@ def parse(body: bytes) -> Proposal:
         root = parse_json(body)
     except JsonError as error:
         raise ProposalError(str(error)) from None
-    problems: list[Problem] = []
+    problems = Problems()
     fields = Cursor(root, (), problems).fields(("intent_summary", "operations"), "an object with operations")
     summary = take(fields, "intent_summary", _summary, "")
     _raise(problems)
@@ -153,10 +153,10 @@ def _check(rule: Rule, cursor: Cursor) -> None:
     problems = validate_rule(rule, cursor.where)
     prefix = f"network policy {shown(rule.key)}: "
     _raise(
-        [
+        Problems(
             dataclasses.replace(p, message=p.message.removeprefix(prefix), fix=_JSON_FIXES.get(p.code, p.fix))
             for p in problems
-        ]
+        )
     )
 
 
@@ -185,9 +185,9 @@ def _refuse_endpoint(endpoint: Endpoint) -> None:
         raise ProposalError(blocked)
 
 
-def _raise(problems: list[Problem]) -> None:
+def _raise(problems: Problems) -> None:
     if problems:
-        more = len(problems) - _MAX_REPORTED
+        more = len(problems) + problems.more - _MAX_REPORTED
         detail = "; ".join(str(found) for found in problems[:_MAX_REPORTED])
         raise ProposalError(detail + (f"; and {more} more" if more > 0 else ""))
 

@@ -24,7 +24,7 @@ from pyopenshell.policy.model import (
     Rule,
 )
 from pyopenshell.policy.nodes import ListNode, MapNode, Node, ScalarNode
-from pyopenshell.policy.problems import Problem, Where, did_you_mean, shown
+from pyopenshell.policy.problems import Problem, Problems, Where, did_you_mean, shown
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -78,7 +78,7 @@ class Cursor:
 
     __slots__ = ("node", "problems", "where")
 
-    def __init__(self, node: Node, where: Where, problems: list[Problem]) -> None:
+    def __init__(self, node: Node, where: Where, problems: Problems) -> None:
         self.node = node
         self.where = where
         self.problems = problems
@@ -106,9 +106,9 @@ class Cursor:
         for key in [key for key in found if key not in allowed]:
             assert isinstance(self.node, MapNode)
             cursor = found.pop(key)
-            cursor.refuse(
-                "unknown_key", f"unknown key {shown(key)}", did_you_mean(key, allowed), self.node.entries[key][0]
-            )
+            # Looking for the nearest spelling is what takes time, and only what is told needs it.
+            fix = "" if self.problems.full else did_you_mean(key, allowed)
+            cursor.refuse("unknown_key", f"unknown key {shown(key)}", fix, self.node.entries[key][0])
         return found
 
     def items(self, what: str = "a list") -> list[Cursor]:

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from pyopenshell.policy.model import Endpoint, L7Match, McpOptions, Middleware, Policy, QueryMatcher, Rule
 from pyopenshell.policy.nodes import locate, parse_yaml
-from pyopenshell.policy.problems import PolicyError, Problem
+from pyopenshell.policy.problems import Problems, raise_if_any
 from pyopenshell.policy.schema import Cursor, read_policy
 from pyopenshell.policy.validate import validate
 
@@ -22,20 +22,19 @@ Plain = dict[str, object]
 
 
 def load(text: str | bytes, filename: str = "policy.yaml") -> Policy:
-    """The policy in `text`. Raises `PolicyError` with every problem found, each with file, line and column.
+    """The policy in `text`. Raises `PolicyError` with the problems found, each with file, line and column.
 
     Types and spellings are reported first; only a text without such problems is checked for sense.
     """
     root = parse_yaml(text, filename)
-    problems: list[Problem] = []
+    problems = Problems()
     policy = read_policy(Cursor(root, (), problems))
     if not problems:
-        for found in validate(policy):
+        problems = Problems(validate(policy))
+        for index, found in enumerate(problems):
             line, column = locate(root, found.where)
-            problems.append(dataclasses.replace(found, line=line, column=column))
-    if problems:
-        problems.sort(key=lambda found: (found.line, found.column))
-        raise PolicyError(dataclasses.replace(found, file=filename) for found in problems)
+            problems[index] = dataclasses.replace(found, line=line, column=column)
+    raise_if_any(problems, filename)
     return policy
 
 
