@@ -10,10 +10,11 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pb2, duration_pb2
+from google.protobuf import descriptor_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from pyopenshell.gateway.errors import DETAILS_KEY, GatewayError, _rpc_types, exhausted
+from pyopenshell.gateway.errors import DETAILS_KEY, GatewayError, exhausted
+from pyopenshell.wire import status
 from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2
 from pyopenshell.wire.service import methods
 from tests.gateway.serving import DEFAULT, Client, failure, serving, user_channel
@@ -57,36 +58,27 @@ async def test_reflection_tells_every_service_and_enough_to_call_it(tmp_path: Pa
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
-def details(error: GatewayError) -> dict[str, Any]:
-    types = _rpc_types()
-    ((key, blob),) = error.trailing_metadata()
-    assert key == DETAILS_KEY
-    status = types["Status"].FromString(blob)
-    assert (status.code, status.message) == (error.status.value[0], error.message)
-    found = {}
-    for entry in status.details:
-        name = entry.type_url.rpartition(".")[2]
-        found[name] = types[name].FromString(entry.value)
-    return found
-
-
 def test_details_say_the_field_the_reason_and_when_to_come_again() -> None:
-    found = details(GatewayError("INVALID_ARGUMENT", "name is required", field="name"))
-    assert found["BadRequest"].field_violations[0].field == "name"
-    assert (found["ErrorInfo"].reason, found["ErrorInfo"].domain) == ("INVALID_ARGUMENT", "openshell.v1")
-    delay = details(exhausted("later", retry_after=1.5))["RetryInfo"].retry_delay
-    assert duration_pb2.Duration.FromString(delay.SerializeToString()).ToMilliseconds() == 1500
+    ((key, blob),) = GatewayError("INVALID_ARGUMENT", "name is required", field="name").trailing_metadata()
+    found = status.decode(blob)
+    assert key == DETAILS_KEY
+    assert (found.fields, found.reason, found.domain) == (
+        (("name", "name is required"),), "INVALID_ARGUMENT", "openshell.v1",
+    )  # fmt: skip
+    ((_, blob),) = exhausted("later", retry_after=1.5).trailing_metadata()
+    assert status.decode(blob) == status.Details(retry_after=1.5)
+    assert status.decode(b"\xff") == status.Details()
     assert GatewayError("NOT_FOUND", "x").trailing_metadata() == ()
 
 
 async def test_what_this_gateway_does_not_have_is_said_in_a_sentence(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
-        status, text = await failure(served.client.ExposeService(openshell_pb2.ExposeServiceRequest()))
-        assert status is grpc.StatusCode.UNIMPLEMENTED
+        code, text = await failure(served.client.ExposeService(openshell_pb2.ExposeServiceRequest()))
+        assert code is grpc.StatusCode.UNIMPLEMENTED
         assert text.startswith("ExposeService is part of openshell.v1.OpenShell but this gateway does not offer it")
         call = served.client.channel.unary_unary("/no.such.Service/Method")
-        status, text = await failure(call(b""))
-        assert status is grpc.StatusCode.UNIMPLEMENTED
+        code, text = await failure(call(b""))
+        assert code is grpc.StatusCode.UNIMPLEMENTED
         assert text.startswith("unknown method; served: ")
 
 
@@ -147,8 +139,8 @@ async def test_health_readiness_and_metrics(tmp_path: Path) -> None:
         assert await fetch(port, "/healthz") == (200, "ok\n")
         assert await fetch(port, "/readyz") == (200, "ready\n")
         assert await fetch(port, "/readyz", method="HEAD") == (200, "")
-        status, text = await fetch(port, "/metrics")
-        assert status == 200
+        code, text = await fetch(port, "/metrics")
+        assert code == 200
         assert 'openshell_sandboxes{phase="ready"} 1.0' in text
         assert "openshell_supervisors_connected 1.0" in text
         assert 'openshell_grpc_calls_total{code="OK",method="CreateSandbox"} 1.0' in text

@@ -5,6 +5,7 @@ Light at import: gRPC and protobuf load with `Gateway`, not before.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from pyopenshell.client.errors import GatewayError, UnreachableError
@@ -19,15 +20,21 @@ from pyopenshell.client.registration import (
 from pyopenshell.client.visible import stamp, visible, visible_lines
 
 if TYPE_CHECKING:
+    from pyopenshell.client.decide import StaleError
     from pyopenshell.client.gateway import Gateway
+    from pyopenshell.client.inbox import Applied, Inbox, Item
 
 __all__ = [
+    "Applied",
     "Gateway",
     "GatewayError",
+    "Inbox",
+    "Item",
     "NoGatewayError",
     "Places",
     "Registration",
     "RegistrationError",
+    "StaleError",
     "UnknownGatewayError",
     "UnreachableError",
     "resolve",
@@ -37,9 +44,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Gateway":
-        from pyopenshell.client.gateway import Gateway
+_LATER = {"Gateway": "gateway", "StaleError": "decide", "Applied": "inbox", "Inbox": "inbox", "Item": "inbox"}
 
-        return Gateway
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(f"pyopenshell.client.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class GatewayError(Exception):
-    """The gateway refused or failed. `code` is the gRPC status name ("NOT_FOUND"), `message` the server's text."""
+    """The gateway refused or failed. `code` is the gRPC status name ("NOT_FOUND"), `message` the server's text.
 
-    def __init__(self, code: str, message: str) -> None:
+    `reason` is a stable code for programs ("PROPOSAL_INPUTS_CHANGED") with `metadata`, `fields` the request's fields
+    at fault, `retry_after` the seconds after which the same call may succeed; empty where nothing was said.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        reason: str = "",
+        *,
+        metadata: Mapping[str, str] | None = None,
+        fields: tuple[str, ...] = (),
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message or code)
-        self.code, self.message = code, message
+        self.code, self.message, self.reason = code, message, reason
+        self.metadata, self.fields, self.retry_after = dict(metadata or {}), fields, retry_after
 
 
 class UnreachableError(Exception):

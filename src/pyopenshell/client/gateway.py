@@ -17,6 +17,8 @@ from google.protobuf.message import Message
 
 from pyopenshell.client import mapping, values
 from pyopenshell.client.errors import GatewayError
+from pyopenshell.client.groups import Templates, Workspaces, pages
+from pyopenshell.client.inbox import Inbox
 from pyopenshell.client.registration import Registration
 from pyopenshell.client.transport import OPENSHELL, REVIEW, Transport
 from pyopenshell.policy.model import Policy, Rule
@@ -68,6 +70,19 @@ class Gateway:
     ) -> None:
         await self._transport.close()
 
+    def at(self, workspace: str) -> Gateway:
+        """The same connection, seen from another workspace."""
+        return self if workspace == self.workspace else Gateway(self._transport, workspace)
+
+    @property
+    def workspaces(self) -> Workspaces:
+        return Workspaces(self._transport)
+
+    @property
+    def templates(self) -> Templates:
+        """Of this workspace."""
+        return Templates(self._transport, self.workspace)
+
     @property
     def _scope(self) -> data.WorkspaceSelector:
         return data.WorkspaceSelector(workspace=self.workspace)
@@ -110,6 +125,7 @@ class Gateway:
         memory: str = "",
         cpu: str = "",
         pids: int = 0,
+        template: str = "",
         timeout: float = 300.0,
     ) -> values.Sandbox:
         """Returns as soon as the gateway answers; the phase tells whether `wait_ready` is still needed.
@@ -129,7 +145,9 @@ class Gateway:
         wanted = (("require", require), ("accept_weaker", accept_weaker), ("pids", pids))
         if local := {key: value for key, value in wanted if value}:
             spec.template.driver_config.update({"local": local})
-        request = api.CreateSandboxRequest(workspace_scope=self._scope, spec=spec, name=name, labels=labels or {})
+        request = api.CreateSandboxRequest(
+            workspace_scope=self._scope, spec=spec, name=name, labels=labels or {}, workload_template=template
+        )
         answer = await self._transport.call(OPENSHELL, "CreateSandbox", request, api.SandboxResponse, timeout)
         return mapping.sandbox(answer.sandbox)
 
@@ -142,17 +160,14 @@ class Gateway:
     async def sandboxes(self, *, selector: str = "", all_workspaces: bool = False) -> list[values.Sandbox]:
         """Every sandbox, all pages."""
         scope = data.WorkspaceSelector(all_workspaces=data.AllWorkspaces()) if all_workspaces else self._scope
-        found: list[values.Sandbox] = []
-        token = ""
-        while True:
+
+        async def fetch(token: str) -> api.ListSandboxesResponse:
             request = api.ListSandboxesRequest(
                 workspace_scope=scope, page_size=1000, page_token=token, label_selector=selector
             )
-            answer = await self._transport.call(OPENSHELL, "ListSandboxes", request, api.ListSandboxesResponse)
-            found.extend(mapping.sandbox(one) for one in answer.sandboxes)
-            token = answer.next_page_token
-            if not token:
-                return found
+            return await self._transport.call(OPENSHELL, "ListSandboxes", request, api.ListSandboxesResponse)
+
+        return [mapping.sandbox(one) for page in await pages(fetch) for one in page.sandboxes]
 
     async def delete(self, name: str) -> bool:
         """True when a sandbox existed."""
@@ -368,11 +383,34 @@ class Gateway:
             raise
         return [mapping.observed(one) for one in answer.denials]
 
-    async def watch_inbox(self, sandbox: str = "", *, overview: bool = False) -> AsyncGenerator[values.InboxEvent]:
-        """What is pending, `synced`, then changes. `overview`: also sandboxes, recent decisions, observed denials."""
-        request = review_api.WatchInboxRequest(workspace_scope=self._scope, sandbox=sandbox, overview=overview)
+    def inbox(self, sandbox: str = "", *, all_workspaces: bool = False, resume_after: str = "") -> Inbox:
+        """`async for item in gateway.inbox()`: what waits for a decision, of one sandbox or of all."""
+        return Inbox(self, sandbox, all_workspaces=all_workspaces, resume_after=resume_after)
+
+    async def watch_inbox(
+        self, sandbox: str = "", *, overview: bool = False, all_workspaces: bool = False, resume_after: str = ""
+    ) -> AsyncGenerator[values.InboxEvent]:
+        """What is pending, `synced`, then changes. `overview`: also sandboxes, recent decisions, observed denials.
+
+        `resume_after` is the cursor of the last event that was seen: instead of what is pending, what changed since.
+        """
+        scope = data.WorkspaceSelector(all_workspaces=data.AllWorkspaces()) if all_workspaces else self._scope
+        request = review_api.WatchInboxRequest(
+            workspace_scope=scope, sandbox=sandbox, overview=overview, resume_after_cursor=resume_after
+        )
         async for event in self._transport.stream(REVIEW, "WatchInbox", request, review_api.InboxEvent):
             yield mapping.inbox_event(event)
+
+    async def decisions(self, sandbox: str, chunk_id: str = "") -> list[values.Decision]:
+        """Everything that happened to the proposals of a sandbox, or to one, in order."""
+
+        async def fetch(token: str) -> review_api.ListDecisionsResponse:
+            request = review_api.ListDecisionsRequest(
+                workspace_scope=self._scope, sandbox=sandbox, chunk_id=chunk_id, page_size=1000, page_token=token
+            )
+            return await self._transport.call(REVIEW, "ListDecisions", request, review_api.ListDecisionsResponse)
+
+        return [mapping.decision(one) for page in await pages(fetch) for one in page.decisions]
 
     async def approve(
         self, sandbox: str, chunk_id: str, review_token: str, *, expires: datetime.timedelta | None = None

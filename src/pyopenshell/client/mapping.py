@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyopenshell.client import values
 from pyopenshell.wire import policy_map
+from pyopenshell.wire.gen import datamodel_pb2 as data
 from pyopenshell.wire.gen import openshell_pb2 as api
 from pyopenshell.wire.gen import pyopenshell_pb2 as review_api
 from pyopenshell.wire.gen import sandbox_pb2 as sandbox_api
@@ -141,11 +142,52 @@ def inbox_event(message: review_api.InboxEvent) -> values.InboxEvent:
         state=sandbox(message.sandbox) if kind == "sandbox" else None,
         gone=kind == "gone",
         restart=kind == "restart",
+        cursor=message.cursor,
     )
 
 
 def history(message: api.DraftHistoryEntry) -> values.HistoryEntry:
     return values.HistoryEntry(time(message, "event_time"), message.event_type, message.chunk_id, message.description)
+
+
+def decision(message: review_api.DecisionRecord) -> values.Decision:
+    return values.Decision(
+        time=time(message, "event_time"),
+        event=message.event_type,
+        chunk_id=message.chunk_id,
+        actor=message.actor,
+        via=message.via,
+        description=message.description,
+        reason=message.reason,
+        before_hash=message.before_policy_hash,
+        after_hash=message.after_policy_hash,
+        policy_version=message.policy_version,
+    )
+
+
+def workspace(message: data.Workspace) -> values.Workspace:
+    word = _word(data.WorkspacePhase.Name(message.status.phase), "WORKSPACE_PHASE_")
+    meta = message.metadata
+    return values.Workspace(meta.name, word, dict(meta.labels), time(meta, "created_time"))
+
+
+def member(message: api.WorkspaceMember) -> values.Member:
+    role = api.WorkspaceRole.Name(message.role).removeprefix("WORKSPACE_ROLE_").lower()
+    return values.Member(message.principal_subject, role, time(message.metadata, "created_time"))
+
+
+def template(message: api.SandboxWorkloadTemplate) -> values.Template:
+    meta, workload = message.metadata, message.spec.workload
+    return values.Template(
+        name=meta.name,
+        workspace=meta.workspace,
+        labels=dict(meta.labels),
+        environment=dict(workload.environment),
+        cpu=workload.resources.cpu,
+        memory=workload.resources.memory,
+        version=meta.resource_version,
+        created=time(meta, "created_time"),
+    )
 
 
 def setting_text(message: sandbox_api.SettingValue) -> str | None:

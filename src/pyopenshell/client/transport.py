@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from pyopenshell.client.errors import GatewayError, UnreachableError
 from pyopenshell.client.registration import Registration, TlsFiles
+from pyopenshell.wire import status
 from pyopenshell.wire.service import Method, methods
 
 M = TypeVar("M", bound=Message)
@@ -139,7 +140,20 @@ async def _translate(awaitable: Awaitable[T]) -> T:
     try:
         return await awaitable
     except grpc.aio.AioRpcError as error:
-        raise GatewayError(error.code().name, error.details() or "") from None
+        raise _told(error) from None
+
+
+def _told(error: grpc.aio.AioRpcError) -> GatewayError:
+    blob = next((value for key, value in error.trailing_metadata() or () if key == status.KEY), b"")
+    details = status.decode(blob) if isinstance(blob, bytes) else status.Details()
+    return GatewayError(
+        error.code().name,
+        error.details() or "",
+        details.reason,
+        metadata=details.metadata,
+        fields=tuple(name for name, _ in details.fields),
+        retry_after=details.retry_after,
+    )
 
 
 async def _why(registration: Registration) -> str:

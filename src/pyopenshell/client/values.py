@@ -159,7 +159,7 @@ class Draft:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class InboxEvent:
-    """Exactly one of the fields after `sandbox_id` is set; from `state` on only in an overview.
+    """Exactly one of the fields from `chunk` to `restart` is set; `state` only in an overview.
 
     `gone`: the sandbox and all of its proposals. `restart`: what follows, up to `synced`, is everything anew.
     """
@@ -173,6 +173,8 @@ class InboxEvent:
     state: Sandbox | None = None
     gone: bool = False
     restart: bool = False
+    cursor: str = ""
+    """Where a reader goes on after this event; "" where there is no such place."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -181,6 +183,60 @@ class HistoryEntry:
     event: str
     chunk_id: str
     description: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decision:
+    """One thing that happened to a proposal, as recorded when it was done.
+
+    `event`: proposed, approved, rejected, undone, renewed, unlimited, expired, edited, cleared. `actor` is who
+    ("mtls:CN=…", "sandbox:<id>", "gateway:auto", …), `via` from where (method and address). Hashes are of the sandbox's
+    own policy, "" where it did not change.
+    """
+
+    time: Time | None
+    event: str
+    chunk_id: str
+    actor: str
+    via: str
+    description: str
+    reason: str
+    before_hash: str
+    after_hash: str
+    policy_version: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Workspace:
+    """`phase` is Active or Terminating."""
+
+    name: str
+    phase: str
+    labels: Mapping[str, str]
+    created: Time | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """`role` is "user" or "admin"."""
+
+    subject: str
+    role: str
+    added: Time | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Template:
+    """What sandboxes of one kind have in common. Amounts as Kubernetes writes them, "" for no limit."""
+
+    name: str
+    workspace: str
+    labels: Mapping[str, str]
+    environment: Mapping[str, str]
+    cpu: str
+    memory: str
+    version: int
+    created: Time | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

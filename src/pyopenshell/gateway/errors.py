@@ -5,18 +5,17 @@ Decides how a refusal looks to a client; must not know who asked or why it was r
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import grpc
-from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, duration_pb2, message_factory
+
+from pyopenshell.wire import status as rpc_status
 
 DOMAIN: Final = "openshell.v1"
 """`google.rpc.ErrorInfo.domain` of every error of this gateway."""
 
-DETAILS_KEY: Final = "grpc-status-details-bin"
-_TYPE_PREFIX: Final = "type.googleapis.com/google.rpc."
+DETAILS_KEY: Final = rpc_status.KEY
 
 
 class GatewayError(Exception):
@@ -60,19 +59,19 @@ class GatewayError(Exception):
         reason = self.reason or ("INVALID_ARGUMENT" if self.code == "INVALID_ARGUMENT" else "")
         if not (reason or self.field or self.retry_after is not None):
             return ()
-        types = _rpc_types()
-        status = types["Status"](code=self.status.value[0], message=self.message)
-        if self.field:
-            violation = types["FieldViolation"](field=self.field, description=self.message)
-            _attach(status, "BadRequest", types["BadRequest"](field_violations=[violation]))
-        if reason:
-            info = types["ErrorInfo"](reason=reason, domain=DOMAIN, metadata=self.metadata)
-            _attach(status, "ErrorInfo", info)
-        if self.retry_after is not None:
-            retry = types["RetryInfo"]()
-            retry.retry_delay.seconds, retry.retry_delay.nanos = _split(self.retry_after)
-            _attach(status, "RetryInfo", retry)
-        return ((DETAILS_KEY, status.SerializeToString()),)
+        code: int = self.status.value[0]
+        blob = rpc_status.encode(
+            code,
+            self.message,
+            rpc_status.Details(
+                reason=reason,
+                domain=DOMAIN,
+                metadata=self.metadata,
+                fields=((self.field, self.message),) if self.field else (),
+                retry_after=self.retry_after,
+            ),
+        )
+        return ((DETAILS_KEY, blob),)
 
 
 def invalid(message: str, field: str = "", reason: str = "") -> GatewayError:
@@ -118,60 +117,3 @@ def conflict(operation: str, current_resource_version: int) -> GatewayError:
         "RESOURCE_VERSION_CONFLICT",
         {"recovery": "REFRESH_STATE", "current_resource_version": str(current_resource_version)},
     )
-
-
-def _split(seconds: float) -> tuple[int, int]:
-    return int(seconds), int(seconds % 1 * 1_000_000_000)
-
-
-def _attach(status: Any, name: str, detail: Any) -> None:
-    status.details.add(type_url=_TYPE_PREFIX + name, value=detail.SerializeToString())
-
-
-@functools.cache
-def _rpc_types() -> dict[str, Any]:
-    """google.rpc messages, described here in a pool of their own: no other package's copy can clash with them."""
-    proto = descriptor_pb2.FileDescriptorProto(name="pyopenshell/google_rpc.proto", package="google.rpc")
-    proto.syntax = "proto3"
-    proto.dependency.append("google/protobuf/any.proto")
-    kind = descriptor_pb2.FieldDescriptorProto
-    one, many = kind.LABEL_OPTIONAL, kind.LABEL_REPEATED
-    string, message = kind.TYPE_STRING, kind.TYPE_MESSAGE
-
-    status = proto.message_type.add(name="Status")
-    status.field.add(name="code", number=1, type=kind.TYPE_INT32, label=one)
-    status.field.add(name="message", number=2, type=string, label=one)
-    status.field.add(name="details", number=3, type=message, label=many, type_name=".google.protobuf.Any")
-
-    bad_request = proto.message_type.add(name="BadRequest")
-    violation = bad_request.nested_type.add(name="FieldViolation")
-    violation.field.add(name="field", number=1, type=string, label=one)
-    violation.field.add(name="description", number=2, type=string, label=one)
-    bad_request.field.add(
-        name="field_violations",
-        number=1,
-        type=message,
-        label=many,
-        type_name=".google.rpc.BadRequest.FieldViolation",
-    )
-
-    info = proto.message_type.add(name="ErrorInfo")
-    info.field.add(name="reason", number=1, type=string, label=one)
-    info.field.add(name="domain", number=2, type=string, label=one)
-    entry = info.nested_type.add(name="MetadataEntry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, type=string, label=one)
-    entry.field.add(name="value", number=2, type=string, label=one)
-    info.field.add(name="metadata", number=3, type=message, label=many, type_name=".google.rpc.ErrorInfo.MetadataEntry")
-
-    retry = proto.message_type.add(name="RetryInfo")
-    retry.field.add(name="retry_delay", number=1, type=message, label=one, type_name=".google.protobuf.Duration")
-    proto.dependency.append("google/protobuf/duration.proto")
-
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(duration_pb2.DESCRIPTOR.serialized_pb)
-    pool.AddSerializedFile(any_pb2.DESCRIPTOR.serialized_pb)
-    pool.AddSerializedFile(proto.SerializeToString())
-    names = {name: f"google.rpc.{name}" for name in ("Status", "BadRequest", "ErrorInfo", "RetryInfo")}
-    names["FieldViolation"] = "google.rpc.BadRequest.FieldViolation"
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(full)) for name, full in names.items()}
