@@ -57,7 +57,7 @@ def test_the_lists_are_not_empty() -> None:
 
 @pytest.mark.parametrize("key", sorted(set().union(*keys().values())))
 def test_every_key_has_a_row(key: str) -> None:
-    assert re.search(rf"^\| `(openshell\.|gateway_jwt\.)?{key}` \|", TEXT, re.MULTILINE)
+    assert re.search(rf"^\| `(openshell\.|gateway_jwt\.|proposal_quotas\.)?{key}` \|", TEXT, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", sorted(variables()))

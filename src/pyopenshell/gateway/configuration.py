@@ -30,7 +30,7 @@ QUOTAS: Final[Mapping[str, int]] = {
     "pending_observations": 10_000,
     "pending_bytes": 2 * 1024 * 1024,
 }
-"""Keys of [openshell.gateway.proposal_quotas] and the most each may be."""
+"""The most that each key of [openshell.gateway.proposal_quotas] may be."""
 
 _LOG_LEVELS: Final = ("debug", "info", "warn", "error")
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
@@ -220,7 +220,9 @@ class _Document:
 
     def _quotas(self, where: tuple[str, ...], table: dict[str, Any]) -> dict[str, int]:
         quotas, inside = self._table(where, table, "proposal_quotas"), (*where, "proposal_quotas")
-        self._known(inside, quotas, set(QUOTAS))
+        self._known(
+            inside, quotas, {"per_minute", "burst", "pending_proposals", "pending_observations", "pending_bytes"}
+        )
         found = {}
         for key in quotas:
             found[key] = self._value(inside, quotas, key, int)
