@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyopenshell.policy.content import MAX_BATCH, read, read_message
+from pyopenshell.policy.content import MAX_BATCH, MAX_VALUES, read, read_message
+from pyopenshell.policy.graphql import MAX_TOKENS
 from pyopenshell.policy.operations import ContentError, GraphqlRequest, Operation, RpcCall, SessionMessage
 
 JSON = "application/json"
@@ -62,6 +63,28 @@ def test_every_operation_of_a_document_and_of_a_batch_counts() -> None:
     both = {"query": "query A { a } mutation B { b }", "operationName": "A"}
     found = graphql([both, {"query": "{ c }"}])
     assert [str(f) for f in found] == ["GraphQL query A {a}", "GraphQL mutation B {b}", "GraphQL query {c}"]
+
+
+def test_what_one_body_may_cost_is_bounded_whatever_it_is_cut_into() -> None:
+    """Tokens of GraphQL count over the whole batch, and values of JSON over the whole body."""
+    fields = "a " * (MAX_TOKENS // 2 - 2)
+    assert len(graphql([{"query": f"{{{fields}}}"}, {"query": f"{{{fields}}}"}])) == 2
+    for batch in (
+        [{"query": f"{{{fields}}}"}, {"query": f"{{{fields} b c d e f}}"}],
+        [{"query": f"{{{'a ' * 200}}}"}] * 64,
+        {"query": f"{{{'a ' * MAX_TOKENS}}}"},
+        {"query": "#\n" * MAX_TOKENS + "{a}"},
+    ):
+        with pytest.raises(ContentError, match=f"more than {MAX_TOKENS} tokens"):
+            graphql(batch)
+    many: tuple[object, ...] = ([0] * MAX_VALUES, [[]] * MAX_VALUES, {str(n): n for n in range(MAX_VALUES // 2)})
+    for values in many:
+        for protocol in ("json-rpc", "mcp", "graphql"):
+            body = json.dumps({"jsonrpc": "2.0", "method": "x", "params": {"a": values}}).encode()
+            with pytest.raises(ContentError, match=f"more than {MAX_VALUES} values and keys"):
+                read(protocol, "POST", "", "application/json", body, 1 << 20)
+    text = "[{,]" * 10_000  # what stands in a text is no value
+    assert graphql({"query": "{ a }", "variables": {"a": text}})
 
 
 def test_persisted_queries() -> None:

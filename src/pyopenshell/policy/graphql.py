@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from graphql.language import FragmentDefinitionNode, OperationDefinitionNode, SelectionSetNode
 
 MAX_TOKENS = 5000
-"""Lexical tokens of one document; an introspection query has about 300."""
+"""Lexical tokens of all documents of one body together, comments included; an introspection query has about 300. They
+are what reading costs: about 10 µs each, and nothing else of the sandbox is served meanwhile."""
 MAX_ID = 256
 
 ENVELOPE = ("query", "operationName", "variables", "extensions", "id", "documentId")
@@ -36,10 +37,18 @@ def refuse_query(values: Mapping[str, Sequence[str]]) -> None:
 
 def read_requests(root: Node, limit: int) -> tuple[GraphqlRequest, ...]:
     """Every operation of a body: one request, or a batch of at most `limit`. Raises ContentError."""
-    return tuple(operation for item in batch(root, limit) for operation in read_request(item))
+    tokens = Tokens()
+    return tuple(operation for item in batch(root, limit) for operation in read_request(item, tokens))
 
 
-def read_request(node: Node) -> tuple[GraphqlRequest, ...]:
+class Tokens:
+    """What is left for the documents of one body."""
+
+    def __init__(self) -> None:
+        self.left = MAX_TOKENS
+
+
+def read_request(node: Node, tokens: Tokens | None = None) -> tuple[GraphqlRequest, ...]:
     """The operations of one request; a document with several counts as all of them. Raises ContentError."""
     found = members(node, ENVELOPE, "a GraphQL request")
     for name in ("variables", "extensions"):
@@ -54,7 +63,7 @@ def read_request(node: Node) -> tuple[GraphqlRequest, ...]:
             raise ContentError("a GraphQL request has both a document and the id of another one")
         if digest and digest != hashlib.sha256(document.encode()).hexdigest():
             raise ContentError("the hash of a GraphQL request is not that of its document")
-        return read_document(document)
+        return read_document(document, tokens)
     ids += [digest] if digest else []
     if len(ids) != 1:
         raise ContentError("a GraphQL request needs one document, or the id of one")
@@ -80,15 +89,19 @@ def _digest(extensions: Node | None) -> str:
     return text_of(found, "sha256Hash", "sha256Hash")
 
 
-def read_document(text: str) -> tuple[GraphqlRequest, ...]:
+def read_document(text: str, tokens: Tokens | None = None) -> tuple[GraphqlRequest, ...]:
     """The operations of a document. Aliases say nothing, fragments count where they are spread, conditions (`@skip`)
     and type conditions are taken to hold. Raises ContentError."""
+    tokens = tokens or Tokens()
     from graphql.error import GraphQLError
     from graphql.language import FragmentDefinitionNode, OperationDefinitionNode, parse
 
     try:
-        document = parse(text, no_location=True, max_tokens=MAX_TOKENS)
+        document = parse(text, no_location=True, max_tokens=tokens.left)
+        tokens.left -= document.token_count
     except GraphQLError as error:
+        if f"more than {tokens.left} tokens" in error.message:
+            raise ContentError(f"the GraphQL documents of one body have more than {MAX_TOKENS} tokens") from None
         raise ContentError(f"not a GraphQL document: {shown(error.message)[1:-1]}") from None
     except RecursionError:
         raise ContentError("not a GraphQL document: nested too deeply") from None

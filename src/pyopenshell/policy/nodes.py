@@ -275,11 +275,11 @@ class _Pairs(list[tuple[str, object]]):
     """A JSON object before it is checked: told from an array by its type."""
 
 
-def parse_json(body: bytes) -> Node:
+def parse_json(body: bytes, max_values: int = 0) -> Node:
     """The one JSON value in `body` as a tree without positions.
 
-    Refuses duplicate keys, NaN and infinities, lone surrogates, text that is not UTF-8, and deep nesting.
-    Raises `JsonError`.
+    Refuses duplicate keys, NaN and infinities, lone surrogates, text that is not UTF-8, deep nesting, and more than
+    `max_values` values and keys (0: any number). Raises `JsonError`.
     """
     try:
         text = body.decode("utf-8")
@@ -290,7 +290,7 @@ def parse_json(body: bytes) -> Node:
         raise JsonError(f"nested deeper than {MAX_DEPTH} levels") from None
     except json.JSONDecodeError as error:
         raise JsonError(f"not valid JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
-    return _from_json(value, "", 0)
+    return _Tree(max_values).node(value, "", 0)
 
 
 def _refuse_constant(name: str) -> object:
@@ -301,25 +301,41 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _LONGEST_NUMBER else float("inf")
 
 
-def _from_json(value: object, path: str, depth: int) -> Node:
-    if depth > MAX_DEPTH:
-        raise JsonError(f"nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, _Pairs):
-        node = MapNode()
-        for key, item in value:
-            _refuse_surrogates(key, path)
-            if key in node.entries:
-                raise JsonError(f"duplicate key {shown(key)}" + (f" in {shown(path)[1:-1]}" if path else ""))
-            node.entries[key] = (ScalarNode(value=key), _from_json(item, f"{path}.{key}" if path else key, depth + 1))
-        return node
-    if isinstance(value, list):
-        items: Sequence[object] = value
-        return ListNode(items=[_from_json(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(items)])
-    if isinstance(value, str):
-        _refuse_surrogates(value, path)
+class _Tree:
+    """Builds nodes, at most so many: they cost far more than the text they come from."""
+
+    __slots__ = ("_left", "_most")
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most or MAX_TEXT
+
+    def node(self, value: object, path: str, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise JsonError(f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(value, _Pairs):
+            self._count(2 * len(value))
+            node = MapNode()
+            for key, item in value:
+                _refuse_surrogates(key, path)
+                if key in node.entries:
+                    raise JsonError(f"duplicate key {shown(key)}" + (f" in {shown(path)[1:-1]}" if path else ""))
+                inside = f"{path}.{key}" if path else key
+                node.entries[key] = (ScalarNode(value=key), self.node(item, inside, depth + 1))
+            return node
+        if isinstance(value, list):
+            items: Sequence[object] = value
+            self._count(len(items))
+            return ListNode(items=[self.node(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(items)])
+        if isinstance(value, str):
+            _refuse_surrogates(value, path)
+            return ScalarNode(value=value)
+        assert value is None or isinstance(value, bool | int | float)
         return ScalarNode(value=value)
-    assert value is None or isinstance(value, bool | int | float)
-    return ScalarNode(value=value)
+
+    def _count(self, more: int) -> None:
+        self._left -= more
+        if self._left < 0:
+            raise JsonError(f"more than {self._most} values and keys")
 
 
 def _refuse_surrogates(text: str, path: str) -> None:
