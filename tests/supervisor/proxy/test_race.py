@@ -90,6 +90,35 @@ async def test_two_winners_leave_one_connection() -> None:
     assert sorted([winner, *net.discarded]) == ["a", "b"]
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_winner_whose_race_is_cancelled_while_the_others_end_is_not_forgotten(turns: int) -> None:
+    """Whatever the moment: the connection is the caller's, or it is discarded."""
+    net, slow = Net(), asyncio.Event()
+    kept: list[str] = []
+
+    async def dial(address: str) -> str:
+        try:
+            return await net.dial(address)
+        except asyncio.CancelledError:
+            await slow.wait()  # ending an attempt may take its time
+            raise
+
+    async def caller() -> None:
+        kept.append(await first(("a", "b"), dial, net.discarded.append, 0.001))
+
+    race = asyncio.ensure_future(caller())
+    await net.until_tried(2)
+    net.answers["a"].set_result("a")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    race.cancel()
+    slow.set()
+    await asyncio.gather(race, return_exceptions=True)
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert kept + net.discarded == ["a"]
+
+
 async def test_giving_up_ends_every_attempt() -> None:
     net = Net()
     race = net.race("a", "b", stagger=0.001)

@@ -36,6 +36,8 @@ async def first(
         return await dial(waiting[0])
     running: set[asyncio.Future[Connected]] = set()
     error = OSError("no address")
+    # Nothing is waited for once there is a winner, or nobody to tell: whoever is cancelled between here and the caller
+    # would take the connection with it.
     try:
         while waiting or running:
             if waiting:
@@ -49,12 +51,11 @@ async def first(
                     error = failed
         raise error
     finally:
-        await _end(running, discard)
 
+        def over(attempt: asyncio.Future[Connected]) -> None:
+            if not attempt.cancelled() and attempt.exception() is None:
+                discard(attempt.result())
 
-async def _end(running: set[asyncio.Future[Connected]], discard: Callable[[Connected], None]) -> None:
-    for attempt in running:
-        attempt.cancel()
-    for late in await asyncio.gather(*running, return_exceptions=True):
-        if not isinstance(late, BaseException):
-            discard(late)
+        for attempt in running:
+            attempt.cancel()
+            attempt.add_done_callback(over)
