@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import dns.edns
 import dns.flags
@@ -41,9 +41,23 @@ class House:
         self.names = Names(open_ended=open_ended)
         self.log, self.denials, self.now = Log(), list[Denial](), 0.0
         self.record = Recorder(self.log, self.denials.append)
-        self.refusals = Refusals(self.record, lambda: self.now, any_policy=lambda: True)
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.refusals = Refusals(self.record, lambda: self.now, self._after, any_policy=lambda: True)
         self.full: list[str] = []
-        self.dns = PolicyDns(self.current, self.names, ipv6=ipv6, refused=self.refusals.add, full=self.full.append)
+        self.dns = PolicyDns(self.current, self.names, ipv6=ipv6, refused=self.refusals.add, full=self._full)
+
+    def _full(self, name: str) -> None:
+        self.full.append(name)
+        self.refusals.full(name, repr(self.names))
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        self.timers.append((self.now + seconds, call))
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        for due, call in [timer for timer in self.timers if timer[0] <= self.now]:
+            self.timers.remove((due, call))
+            call()
 
     def ask(self, name: str, kind: str = "A", *, edns: bool = True, rdclass: str = "IN") -> dns.message.Message:
         query = dns.message.make_query(name, kind, rdclass, use_edns=0 if edns else -1)
@@ -149,14 +163,32 @@ def test_names_under_a_wildcard_run_out() -> None:
     assert texts(house.ask("api.test"))
 
 
+def test_a_flood_of_names_without_an_address_writes_little() -> None:
+    house = House(open_ended=2)
+    for i in range(1000):
+        house.ask(f"x{i}.wild.test")
+    assert len(house.full) == 998
+    assert len(house.log.lines()) == 20
+    assert "policy DNS has no address left for this name: <2 names, 2 under wildcards>" in house.log.lines()[0]
+    house.ask("evil.test")
+    assert "evil.test/dns" in house.log.lines()[-1], "one flood hides no other refusal"
+    house.pass_time(10)
+    assert "no address left for 978 more questions" in house.log.lines()[-1]
+    house.pass_time(1)
+    house.ask("y.wild.test")
+    assert "no address left for this name" in house.log.lines()[-1]
+
+
 def test_a_flood_of_names_writes_little_and_repetitions_are_one_refusal() -> None:
     house = House()
     for i in range(1000):
         house.ask(f"{i}.evil.test")
     assert len(house.log.lines()) == len(house.denials) == 20
-    house.now += 1
+    house.pass_time(10)
+    assert "refused 980 more questions" in house.log.lines()[-1], "said although nothing more comes"
+    house.pass_time(60)
+    assert len(house.log.lines()) == 21
     house.ask("again.evil.test")
-    assert "refused 980 more questions" in house.log.lines()[-2]
     first = house.denials[-1].id
     house.ask("again.evil.test")
     assert house.denials[-1].id == first

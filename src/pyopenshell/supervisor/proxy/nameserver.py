@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pyopenshell.policy.decision import Condition
 from pyopenshell.supervisor.denial import Denial
 from pyopenshell.supervisor.proxy.policy_dns import MAX_QUERY, FrameError, Frames, framed
+from pyopenshell.supervisor.proxy.quota import Quota
 
 if TYPE_CHECKING:
     from pyopenshell.supervisor.proxy.policy_dns import PolicyDns
@@ -27,21 +28,26 @@ _IDLE_SECONDS = 10.0
 _REMEMBERED = 256
 _REPEAT_SECONDS = 60.0
 """A question that was refused is the same refusal for this long: counted, not written again."""
-_EVENTS_BURST, _EVENTS_PER_SECOND = 20.0, 2.0
-"""Distinct refused names that are written down; the rest is only counted. Names are the agent's choice."""
 
 
 class Refusals:
-    """Refused questions as denials, within bounds."""
+    """Refused questions as denials, and questions for which there is no address, within bounds: names are the agent's
+    choice."""
 
-    def __init__(self, record: Recorder, clock: Callable[[], float], *, any_policy: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        record: Recorder,
+        clock: Callable[[], float],
+        after: Callable[[float, Callable[[], None]], object],
+        *,
+        any_policy: Callable[[], bool],
+    ) -> None:
         self._record = record
         self._clock = clock
         self._any_policy = any_policy
         self._recent: dict[str, tuple[Denial, float]] = {}
-        self._tokens, self._filled = _EVENTS_BURST, clock()
-        self.uncounted = 0
-        """Refused since the last that was written down."""
+        self._names = Quota(self._more_refused, clock, after)
+        self._full = Quota(self._more_full, clock, after)
 
     def add(self, name: str, kind: str) -> str:
         """The denial's id; "" when there were too many to write this one down."""
@@ -50,15 +56,8 @@ class Refusals:
         if known is not None and now - known[1] < _REPEAT_SECONDS:
             self._record.counted(known[0])
             return known[0].id
-        self._tokens = min(_EVENTS_BURST, self._tokens + (now - self._filled) * _EVENTS_PER_SECOND)
-        self._filled = now
-        if self._tokens < 1:
-            self.uncounted += 1
+        if not self._names.take():
             return ""
-        self._tokens -= 1
-        if self.uncounted:
-            self._record.failed("", 0, f"policy DNS refused {self.uncounted} more questions, not listed one by one")
-            self.uncounted = 0
         denial = Denial(
             layer="l4",
             stage="dns",
@@ -74,6 +73,17 @@ class Refusals:
         self._recent[name] = (denial, now)
         self._record.refused_name(denial)
         return denial.id
+
+    def full(self, name: str, state: str) -> None:
+        """Policy allows the name, and there is no address left for it. `state` says what took them."""
+        if self._full.take():
+            self._record.failed(name, 0, f"policy DNS has no address left for this name: {state}")
+
+    def _more_refused(self, count: int) -> None:
+        self._record.failed("", 0, f"policy DNS refused {count} more questions, not listed one by one")
+
+    def _more_full(self, count: int) -> None:
+        self._record.failed("", 0, f"policy DNS had no address left for {count} more questions, not listed one by one")
 
 
 class NameServer:
