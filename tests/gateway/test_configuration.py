@@ -44,6 +44,7 @@ name = "work"
 log_level = "debug"
 server_sans = ["gateway.test"]
 compute_drivers = ["local"]
+tunnel_idle_secs = 0
 
 [openshell.gateway.gateway_jwt]
 gateway_id = "mine"
@@ -63,7 +64,7 @@ address = "[::1]:8080"
     )
     found = load(environ)
     assert (found.host, found.port, found.name, found.log_level) == ("127.0.0.2", 18000, "work", "debug")
-    assert (found.gateway_id, found.token_lifetime) == ("mine", 0)
+    assert (found.gateway_id, found.token_lifetime, found.tunnel_idle_seconds) == ("mine", 0, 0)
     assert found.server_names == ("localhost", "127.0.0.1", "::1", "gateway.test", "127.0.0.2")
     first, second = found.connect_to
     assert (first.host, first.port, first.address) == ("api.github.com", 443, "127.0.0.1:8443")
@@ -106,6 +107,8 @@ CONNECT = "[openshell]\nversion = 1\n[[openshell.gateway.connect_to]]\n"
         ("[openshell]\nversion = 1\n[openshell.gateway]\ncompute_drivers = ['docker']\n", 4, "one compute driver"),
         ("[openshell]\nversion = 1\n[openshell.gateway.gateway_jwt]\nttl_secs = 5\n", 4, "at least 60"),
         ("[openshell]\nversion = 1\n[openshell.gateway.gateway_jwt]\nttl_secs = -1\n", 4, "at least 60"),
+        ("[openshell]\nversion = 1\n[openshell.gateway]\ntunnel_idle_secs = 59\n", 4, "0 (never) or 60 to 31536000"),
+        ("[openshell]\nversion = 1\n[openshell.gateway]\ntunnel_idle_secs = '1h'\n", 4, "non-empty integer"),
         ("[openshell]\nversion = 1\n[openshell.gateway]\nconnect_to = 1\n", 4, "connect_to must be written as"),
         (CONNECT + "host = 'a.test'\nport = 1\n", 3, "address is missing"),
         (CONNECT + "host = '*.test'\nport = 1\naddress = '127.0.0.1:1'\n", 4, "without wildcards"),

@@ -336,6 +336,7 @@ async def test_operator_status_shows_the_overrides(tmp_path: Path) -> None:
         assert status.sandboxes_connected == 1
         assert status.state_dir == str(tmp_path / "state" / "openshell")
         assert running.driver.created[0].connect_to == running.gateway.configuration.connect_to
+        assert running.driver.created[0].tunnel_idle_seconds == 86400
 
 
 # ---- workspaces --------------------------------------------------------------------------------------------------

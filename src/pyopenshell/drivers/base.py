@@ -80,6 +80,8 @@ class Workload:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     connect_to: tuple[ConnectTo, ...] = ()
+    tunnel_idle_seconds: int = 86400
+    """After which a raw tunnel or WebSocket ends when nothing was said; 0: never."""
     require: str = ""
     """Assurance it must have ("full" | "network" | "files"), or "": whatever can be built. Refused before any
     instruction runs when the walls are worth less."""

@@ -93,6 +93,7 @@ class Gateway:
             driver,
             self._access,
             configuration.connect_to,
+            configuration.tunnel_idle_seconds,
             clock,
         )
         self._tasks = Tasks()

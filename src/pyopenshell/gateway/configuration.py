@@ -22,6 +22,8 @@ DEFAULT_PORT: Final = 17670
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 DEFAULT_TOKEN_LIFETIME: Final = 86400
 """Seconds. Upstream's default is "never" (contract/gateway.md 12.34); supervisors renew at 80 % of the lifetime."""
+DEFAULT_TUNNEL_IDLE: Final = 86400
+_LONGEST_IDLE: Final = 365 * 86400
 
 QUOTAS: Final[Mapping[str, int]] = {
     "per_minute": 60_000,
@@ -87,6 +89,8 @@ class Configuration:
     probes_port: int = 0
     quotas: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """What one sandbox may put before people, where it differs from the defaults (`submission.Limits`)."""
+    tunnel_idle_seconds: int = DEFAULT_TUNNEL_IDLE
+    """After which a raw tunnel or WebSocket of a sandbox ends when nothing was said; 0: never."""
     source: Path | None = None
 
     @property
@@ -146,6 +150,7 @@ def load(
         quotas=settings.get("quotas", {}),
         probes_host=probes_host,
         probes_port=probes_port,
+        tunnel_idle_seconds=settings.get("tunnel_idle_secs", DEFAULT_TUNNEL_IDLE),
         source=source if text else None,
     )
 
@@ -182,6 +187,7 @@ class _Document:
                 "connect_to",
                 "health_bind_address",
                 "proposal_quotas",
+                "tunnel_idle_secs",
             },
         )
         found: dict[str, Any] = {}
@@ -199,6 +205,10 @@ class _Document:
         found |= self._token_settings(where, table)
         if "proposal_quotas" in table:
             found["quotas"] = self._quotas(where, table)
+        if "tunnel_idle_secs" in table:
+            found["tunnel_idle_secs"] = self._value(where, table, "tunnel_idle_secs", int)
+            if found["tunnel_idle_secs"] and not 60 <= found["tunnel_idle_secs"] <= _LONGEST_IDLE:
+                self._fail((*where, "tunnel_idle_secs"), f"tunnel_idle_secs must be 0 (never) or 60 to {_LONGEST_IDLE}")
         if "connect_to" in table:
             found["connect_to"] = self._connect_to(where, table)
         return found

@@ -110,11 +110,13 @@ class Sandboxes:
         driver: Driver,
         access: Callable[[str, int], GatewayAccess],
         connect_to: Sequence[ConnectTo] = (),
+        tunnel_idle_seconds: int = 86400,
         clock: Clock = system_clock,
     ) -> None:
         self._store, self._bus, self._clock = store, bus, clock
         self._revisions, self._snapshots, self._sessions = revisions, snapshots, sessions
         self._driver, self._access, self._connect_to = driver, access, tuple(connect_to)
+        self._tunnel_idle = tunnel_idle_seconds
         self._live: dict[str, Live] = {}
         self._tasks = Tasks()
         self._driver_starting = asyncio.Lock()
@@ -355,6 +357,7 @@ class Sandboxes:
                 labels=record.labels,
                 connect_to=self._connect_to,
                 image=record.spec.template.image,
+                tunnel_idle_seconds=self._tunnel_idle,
                 **dataclasses.asdict(specs.demands(record.spec)),
             )
             live.standing = await self._driver_call(self._driver.create(workload))

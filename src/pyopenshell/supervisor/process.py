@@ -58,7 +58,7 @@ from pyopenshell.supervisor.logs import AuditLog
 from pyopenshell.supervisor.policy_local import PolicyLocal
 from pyopenshell.supervisor.programs import ProgramNames
 from pyopenshell.supervisor.proposals import Proposals
-from pyopenshell.supervisor.proxy.context import PlaneContext
+from pyopenshell.supervisor.proxy.context import Limits, PlaneContext
 from pyopenshell.supervisor.proxy.names import Names
 from pyopenshell.supervisor.proxy.nameserver import NameServer, Refusals
 from pyopenshell.supervisor.proxy.plane import Plane
@@ -283,8 +283,10 @@ class Supervisor:
                 names=self._names,
                 hosts=self._hosts,
                 original_destination=self._identity.destination,
+                limits=Limits(tunnel_seconds=spec.tunnel_idle_seconds),
             )
         )
+        asyncio.get_running_loop().set_exception_handler(self._plane.defects.unexpected)
         self._audit.forward_to(link.log)
         fields = (("policy_hash", self._current.policy_hash), ("version", str(self._current.version)))
         self._audit.emit(ConfigEvent("LOADED", "Policy loaded at start", fields=fields))
@@ -301,10 +303,14 @@ class Supervisor:
 
     async def _serve_captured(self, plane: Plane, taken: Mapping[str, socket.socket]) -> None:
         """The doors of programs that know no proxy."""
-        refusals = Refusals(plane.record, plane.clock, any_policy=lambda: bool(self._current.engine.policy.rules))
+
+        def any_policy() -> bool:
+            return bool(self._current.engine.policy.rules)
 
         def full(name: str) -> None:
-            plane.record.failed(name, 0, f"policy DNS has no address left for this name: {self._hosts!r}")
+            refusals.full(name, repr(self._hosts))
+
+        refusals = Refusals(plane.record, plane.clock, plane.after, any_policy=any_policy)
 
         dns = PolicyDns(self._current, self._hosts, ipv6="capture6" in taken, refused=refusals.add, full=full)
         self._nameserver = NameServer(dns)

@@ -51,3 +51,5 @@ class SupervisorSpec:
     root: str
     init_pid: int = 0
     connect_to: tuple[ConnectTo, ...] = ()
+    tunnel_idle_seconds: int = 86400
+    """After which a raw tunnel or WebSocket ends when nothing was said; 0: never."""

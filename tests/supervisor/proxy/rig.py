@@ -22,6 +22,7 @@ from pyopenshell.policy.model import Endpoint, L7Match, Policy, Rule
 from pyopenshell.supervisor.current import Current
 from pyopenshell.supervisor.denial import Denial
 from pyopenshell.supervisor.proxy import CertificateAuthority, Limits, LocalResponse, Plane, PlaneContext
+from pyopenshell.supervisor.proxy.memory import Memory
 from pyopenshell.supervisor.proxy.names import Names
 
 Result = TypeVar("Result")
@@ -340,6 +341,11 @@ class Rig:
         return await asyncio.to_thread(call)
 
 
+def unbounded() -> Memory:
+    """For one connection by itself."""
+    return Memory(1 << 30, 1 << 18, 1 << 16, lambda _: None)
+
+
 def rule(key: str, *endpoints: Endpoint, binaries: tuple[str, ...] = ("/usr/bin/curl",)) -> Rule:
     return Rule(key, endpoints, binaries)
 
@@ -389,6 +395,7 @@ async def rig(
         limits=limits or Limits(linger_seconds=0.2),
     )
     plane = Plane(context)
+    asyncio.get_running_loop().set_exception_handler(plane.defects.unexpected)
     listener, captured = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
     await plane.serve(listener)
     await plane.capture(captured)
@@ -409,6 +416,7 @@ async def rig(
         )
     finally:
         await plane.close()
+        asyncio.get_running_loop().set_exception_handler(None)
 
 
 def sandbox_ca_file() -> Path:

@@ -224,6 +224,8 @@ UNREADABLE: Mapping[str, bytes] = {
     "POST that says it is GET": post("/graphql?x=1", QUERY, JSON + "X-HTTP-Method-Override: GET\n"),
     "POST that says it ends the session": post("/mcp", call("get_x"), JSON + "X-HTTP-Method-Override: DELETE\n"),
     "GET with a body": post("/mcp", call("get_x"), method="GET"),
+    "too many tokens": post("/graphql", json.dumps([{"query": "{" + "a " * 500 + "}"}] * 50).encode()),
+    "too many values": post("/mcp", call("get_x")[:-1] + b', "_": [' + b"0," * 10_000 + b"0]}"),
     "too deep": post("/graphql", b"[" * 100 + b"]" * 100),
 }
 

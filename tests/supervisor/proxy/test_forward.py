@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import pytest
 
 from pyopenshell.isolation.identity import Identity
@@ -263,3 +266,37 @@ async def test_a_name_without_address_is_a_failure_not_a_denial() -> None:
             assert (answer.status, answer.json["step"]) == (502, "resolve")
         assert r.denials == []
         assert sum("NET:FAIL [LOW]" in line for line in r.log.lines()) == 2
+
+
+@pytest.mark.parametrize("size", [12_000, 100_000, 600_000])
+async def test_an_upload_that_overtakes_its_verdict_goes_on_over_a_connection_that_is_at_hand(
+    plain_upstream: Upstream, size: int
+) -> None:
+    """More of the body than is kept arrives while the request waits for its admission, and nobody has to be dialled."""
+    body = bytes(size)
+    api = rule("api", rest("api.test", ("*", "/**"), port=80))
+    async with rig(api, upstreams={("api.test", 80): plain_upstream.address}) as r:
+        get = "GET http://api.test/ HTTP/1.1\nHost: api.test\nConnection: close\n\n"
+        assert (await r.run(lambda c: c.request(get))).status == 200
+        gate, asked, identify = asyncio.Event(), asyncio.Event(), r.identifier.identify
+
+        async def later(accepted: socket.socket) -> Identity:
+            asked.set()
+            await gate.wait()
+            return await identify(accepted)
+
+        r.identifier.identify = later  # type: ignore[method-assign]
+        reader, writer = await asyncio.open_connection(*r.address)
+        head = b"POST http://api.test/ HTTP/1.1\r\nHost: api.test\r\nContent-Length: %d\r\n\r\n" % size
+        writer.write(head + body[:9000])
+        async with asyncio.timeout(60):
+            await asked.wait()
+            writer.write(body[9000 : size - 1])
+            while all(side.reading for side in r.plane._sides):
+                await asyncio.sleep(0)
+            gate.set()
+            writer.write(body[size - 1 :])
+            assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        assert plain_upstream.connections == 1
+        assert len(plain_upstream.requests[-1][1]) == size
+        writer.close()

@@ -42,7 +42,7 @@ class Wire:
     def bind(self, data: Callable[[bytes], None], *_: object) -> None:
         self.data = data
 
-    def pause(self) -> None:
+    def pause(self, parked: int = 0) -> None:
         self.reading = False
 
     def resume(self) -> None:
@@ -287,15 +287,15 @@ class Nothing:
         return lambda *_: None
 
 
-def chat(data: bytes, cuts: list[int]) -> tuple[bytes, bytes, str]:
-    client, server = Wire(), Wire()
+def lone_socket(client: Wire, server: Wire, limits: Limits) -> WebSocket:
+    """An upgraded connection on which everything is allowed."""
     yes = SimpleNamespace(allowed=True, audit=False, path="/", rule="r", reason="")
     cell = SimpleNamespace(
         inspected=True, decide_message=lambda *_: yes, decide=lambda *_: yes, decision=yes, protocols=("rest",)
     )
     admission: Any = SimpleNamespace(cell=cell, generation=1, host="x.test", port=80, identity=None)
     desk: Any = SimpleNamespace(
-        limits=Limits(message_text=200, message_frame=200, message_fragments=3),
+        limits=limits,
         current=SimpleNamespace(generation=1),
         admitter=Nothing(),
         record=Nothing(),
@@ -304,7 +304,12 @@ def chat(data: bytes, cuts: list[int]) -> tuple[bytes, bytes, str]:
         after=lambda *_: Timer(),
         websocket_ended=lambda _: None,
     )
-    socket = WebSocket(desk, admission, "http", "/", client, server)
+    return WebSocket(desk, admission, "http", "/", client, server)
+
+
+def chat(data: bytes, cuts: list[int]) -> tuple[bytes, bytes, str]:
+    client, server = Wire(), Wire()
+    socket = lone_socket(client, server, Limits(message_text=200, message_frame=200, message_fragments=3))
     socket.start(b"", b"")
     client.feed(data, cuts)
     return client.out, server.out, client.over

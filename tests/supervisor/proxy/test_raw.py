@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 
+import pytest
+
+from pyopenshell.supervisor.proxy import Limits
 from tests.supervisor.proxy.rig import Client, Upstream, raw, rig, rule
 
 RAW = rule("raw", raw("raw.test", 2222))
@@ -124,4 +128,57 @@ async def test_a_stalled_reader_stops_the_sender() -> None:
         assert sent < 64 << 20
         writer.transport.abort()
         del reader
+    await upstream.stop()
+
+
+@pytest.mark.parametrize("speaker", ["client", "server", "nobody"])
+async def test_a_tunnel_that_says_nothing_for_too_long_ends(speaker: str) -> None:
+    """Time is the plane's own tick here: three of them are the limit."""
+    to_client: list[asyncio.StreamWriter] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_client.append(writer)
+        while data := await reader.read(100):
+            writer.write(data)
+
+    upstream = await started(handler)
+    limits = Limits(watch_seconds=1000.0, tunnel_seconds=3000.0)
+    async with rig(RAW, upstreams={("raw.test", 2222): upstream.address}, limits=limits) as r:
+        reader, writer = await asyncio.open_connection(*r.address)
+        writer.write(b"CONNECT raw.test:2222 HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(6):
+            if speaker == "client":
+                writer.write(b"x")
+                assert await asyncio.wait_for(reader.readexactly(1), 60) == b"x"
+            elif speaker == "server":
+                to_client[0].write(b"y")
+                assert await asyncio.wait_for(reader.readexactly(1), 60) == b"y"
+            r.plane._tick()
+        ended = "NET:CLOSE [LOW] /usr/bin/curl(64) -> raw.test:2222"
+        assert any(ended in line for line in r.log.lines()) is (speaker == "nobody")
+        if speaker == "nobody":
+            assert "raw tunnel ended: nothing was said for 3000 s" in r.log.lines()[-1]
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 60) == b""
+            assert repr(r.plane).startswith("<plane 0 connections, 0 raw tunnels")
+        writer.close()
+    await upstream.stop()
+
+
+async def test_an_operator_may_let_tunnels_be_silent_for_ever() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read(100))
+
+    upstream = await started(handler)
+    limits = Limits(watch_seconds=1000.0, tunnel_seconds=0)
+    async with rig(RAW, upstreams={("raw.test", 2222): upstream.address}, limits=limits) as r:
+        reader, writer = await asyncio.open_connection(*r.address)
+        writer.write(b"CONNECT raw.test:2222 HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(1000):
+            r.plane._tick()
+        writer.write(b"still here")
+        assert await asyncio.wait_for(reader.read(), 60) == b"still here"
+        writer.close()
     await upstream.stop()

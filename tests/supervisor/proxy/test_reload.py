@@ -147,6 +147,28 @@ async def test_the_exchange_in_flight_finishes_then_the_connection_closes(slow: 
         assert await wire.closed()
 
 
+@pytest.mark.parametrize("door", ["tunnel", "forward"])
+@pytest.mark.parametrize("left", ["POST", "PUT", "both"])
+async def test_a_request_that_needed_two_rights_ends_with_either(slow: Slow, door: str, left: str) -> None:
+    """A method override is a second method: who loses the right to one of the two loses the exchange."""
+    both = ("POST", "/pub/slow"), ("PUT", "/pub/slow")
+    kept = both if left == "both" else tuple(right for right in both if right[0] == left)
+    async with plane(slow, rule("api", rest("api.test", *both, port=80))) as r:
+        wire = await Wire.open(r, "api.test:80" if door == "tunnel" else "")
+        target = "/pub/slow" if door == "tunnel" else "http://api.test/pub/slow"
+        wire.send(f"POST {target} HTTP/1.1\nHost: api.test\nContent-Length: 0\nX-HTTP-Method-Override: PUT\n\n")
+        await wire.head()
+        assert await wire.read(5) == b"hello"
+        r.set_policy(rule("api", rest("api.test", *kept, ("GET", "/other"), port=80)))
+        if left == "both":
+            slow.go.set()
+            assert await wire.read(5) == b"world"
+        else:
+            await asyncio.wait_for(slow.lost.wait(), 60)
+            assert await wire.closed()
+            assert "grant revoked by policy reload" in r.log.lines()[-1]
+
+
 async def test_a_response_that_has_not_begun_announces_the_close(slow: Slow) -> None:
     async with plane(slow, API) as r:
         wire = await Wire.open(r, "api.test:80")

@@ -17,7 +17,7 @@ from pyopenshell.supervisor.proxy.context import Limits
 from pyopenshell.supervisor.proxy.relay import Relay
 from pyopenshell.supervisor.proxy.transport import Side
 from pyopenshell.supervisor.proxy.watch import Watch
-from tests.supervisor.proxy.rig import Client, Upstream, rest, rig, rule
+from tests.supervisor.proxy.rig import Client, Upstream, rest, rig, rule, unbounded
 from tests.supervisor.proxy.test_fuzz import House, Wire
 
 API = rule("api", rest("api.test", ("*", "/**"), port=80))
@@ -283,7 +283,7 @@ async def test_a_connection_that_closes_does_not_wait_for_ever_for_its_reader(th
         with socket.create_server(("127.0.0.1", 0)) as listener:
             client = socket.create_connection(listener.getsockname())
             accepted, _ = listener.accept()
-        side, closed = Side(1 << 18, 1 << 16), asyncio.Event()
+        side, closed = Side(unbounded()), asyncio.Event()
         side.on_closed = closed.set
         await asyncio.get_running_loop().connect_accepted_socket(itertools.repeat(side).__next__, accepted)
         size = 64 << 20

@@ -6,11 +6,11 @@ import asyncio
 
 from pyopenshell.supervisor.proxy.tls import UpstreamTrust
 from pyopenshell.supervisor.proxy.transport import Side
-from tests.supervisor.proxy.rig import UPSTREAM_CA, Upstream
+from tests.supervisor.proxy.rig import UPSTREAM_CA, Upstream, unbounded
 
 
 async def dial(upstream: Upstream) -> Side:
-    side = Side(65536, 16384, hold=True)
+    side = Side(unbounded(), hold=True)
     host, _, port = upstream.address.partition(":")
     await asyncio.get_running_loop().create_connection(lambda: side, host, int(port))
     context = UpstreamTrust().context(UPSTREAM_CA.ca_pem)

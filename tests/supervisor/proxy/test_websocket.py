@@ -7,6 +7,8 @@ import base64
 import dataclasses
 import os
 import struct
+import threading
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -16,9 +18,11 @@ from pyopenshell.policy.model import L7Match, Rule
 from pyopenshell.supervisor.proxy import Limits
 from pyopenshell.supervisor.proxy.handshake import accept_for
 from tests.supervisor.proxy.rig import Client, Response, Rig, Upstream, raw, rest, rig, rule
+from tests.supervisor.proxy.test_fuzz import Wire, lone_socket
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-TALK = rule("ws", rest("api.test", ("GET", "/ws/**"), ("WEBSOCKET_TEXT", "/ws/**")))
+TALK_RIGHTS = ("GET", "/ws/**"), ("WEBSOCKET_TEXT", "/ws/**")
+TALK = rule("ws", rest("api.test", *TALK_RIGHTS))
 LISTEN = rule("ws", rest("api.test", ("GET", "/ws/**")))
 EXTENSIONS = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\n"
 
@@ -144,8 +148,8 @@ def opened(client: Client, tls: bool = True) -> Client:
     return client
 
 
-def upgraded(client: Client, extra: str = "", **changed: str) -> WebClient:
-    response = opened(client).request(handshake(extra=extra, **changed))
+def upgraded(client: Client, extra: str = "", *, tls: bool = True, **changed: str) -> WebClient:
+    response = opened(client, tls).request(handshake(extra=extra, **changed))
     assert response.status == 101, response
     return WebClient(client)
 
@@ -395,6 +399,7 @@ async def test_frames_behind_the_101_reach_the_client() -> None:
 
 
 def masked(first: int, payload: bytes, *, mask: bool = True, size: bytes | None = None) -> bytes:
+    """A client's frame, under a mask of zeros. `size`: its length as it is written, mask bit included."""
     length = size if size is not None else bytes([len(payload) | (0x80 if mask else 0)])
     return bytes([first]) + length + (b"\0\0\0\0" if mask else b"") + payload
 
@@ -769,3 +774,73 @@ async def test_a_plain_request_is_refused_where_only_upgrades_pass() -> None:
         assert response.status == 403
         (denial,) = r.denials
         assert denial.reason == "websocket endpoint requires a valid WebSocket upgrade request"
+
+
+async def test_a_socket_on_which_nothing_is_said_for_too_long_ends_with_a_close_frame() -> None:
+    server = await started(Server(), tls=False)
+    limits = Limits(watch_seconds=1000.0, tunnel_seconds=3000.0, linger_seconds=0.2)
+    async with serving(server, rule("ws", *(rest("api.test", *TALK_RIGHTS, port=80),)), limits=limits) as r:
+        loop = asyncio.get_running_loop()
+        spoke, looked = threading.Event(), threading.Event()
+
+        def tick() -> None:
+            r.plane._tick()
+            looked.set()
+
+        def talk(client: Client) -> tuple[list[object], tuple[int, str]]:
+            web = upgraded(client, tls=False)
+            heard: list[object] = []
+            for _ in range(6):
+                web.send(web.protocol.ping(b"p"))
+                heard.append(web.next())
+                looked.clear()
+                loop.call_soon_threadsafe(tick)
+                assert looked.wait(60)
+            for _ in range(4):
+                loop.call_soon_threadsafe(r.plane._tick)
+            return heard, web.closed()
+
+        heard, closed = await r.run(talk)
+        assert heard == [(Opcode.PONG, b"p")] * 6, "whoever speaks lives on"
+        assert closed == (1001, "nothing was said for 3000 s")
+        await asyncio.wait_for(server.gone.wait(), 60)
+        assert any("NET:CLOSE [LOW]" in line and "WebSocket ended: nothing was said" in line for line in r.log.lines())
+        assert not r.denials
+        spoke.set()
+
+
+@pytest.mark.parametrize("step", [1, 3, 1000])
+@pytest.mark.parametrize("framed", [False, True])
+def test_a_message_in_tiny_pieces_weighs_no_more_than_in_one(step: int, framed: bool) -> None:
+    """Pieces of a read, or fragments: what is kept of a message is its bytes, whatever it was cut into."""
+    text = "\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 20_000
+    data = text.encode()
+    client, server = Wire(), Wire()
+    limits = dataclasses.replace(Limits(), message_fragments=100_000)
+    socket = lone_socket(client, server, limits)
+    socket.start(b"", b"")
+    if framed:
+        cuts = [data[at : at + 3 * step] for at in range(0, len(data), 3 * step)]
+        pieces = [
+            masked(0x01 if not n else 0x00, piece, size=b"\xfe" + len(piece).to_bytes(2, "big") if step > 40 else None)
+            for n, piece in enumerate(cuts)
+        ]
+        pieces.append(masked(0x80, b""))
+    else:
+        whole = masked(0x81, data, size=b"\xfe" + len(data).to_bytes(2, "big"))
+        pieces = [whole[at : at + step] for at in range(0, len(whole), step)]
+    for piece in pieces[:10]:
+        client.data(piece)
+    tracemalloc.start()
+    try:
+        for piece in pieces[10:-1]:
+            client.data(piece)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 4 * len(data)
+    assert server.out == b""
+    client.data(pieces[-1])
+    arrived = FrameProtocol(client=False, extensions=[])
+    arrived.receive_bytes(server.out)
+    assert "".join(str(frame.payload) for frame in arrived.received_frames()) == text

@@ -92,6 +92,7 @@ class LocalDriver:
             "instance_id": workload.instance_id,
             "config": base64.b64encode(workload.config).decode(),
             "access": dataclasses.asdict(workload.access),
+            "tunnel_idle_seconds": workload.tunnel_idle_seconds,
             "connect_to": [dataclasses.asdict(entry) for entry in workload.connect_to],
             "command": list(workload.command),
             "main": _command(ExecRequest(workload.command, tty=workload.tty)),

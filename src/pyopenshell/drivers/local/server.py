@@ -117,6 +117,7 @@ class Server:
             access=Access(**request["access"]),
             root=self._files.root(request["sandbox_id"]),
             init_pid=init,
+            tunnel_idle_seconds=request["tunnel_idle_seconds"],
             connect_to=tuple(ConnectTo(**entry) for entry in request["connect_to"]),
         )
 

@@ -20,6 +20,8 @@ from pyopenshell.supervisor.proxy.destination import Guard, Refusal, ResolveErro
 from pyopenshell.supervisor.tasks import Begun
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyopenshell.policy.decision import Cell, Decision
     from pyopenshell.supervisor.current import Current
     from pyopenshell.supervisor.programs import ProgramNames
@@ -110,10 +112,12 @@ def denied_request(admission: Admission, method: str, target: str, decision: Dec
 class Peer:
     """The client end of one accepted connection; its owner is looked up once, when first needed."""
 
-    __slots__ = ("_begun", "_error", "_identity", "socket")
+    __slots__ = ("_begun", "_error", "_identity", "cut", "socket")
 
-    def __init__(self, accepted: socket.socket) -> None:
+    def __init__(self, accepted: socket.socket, cut: Callable[[], None]) -> None:
+        """`cut` ends the connection at once, whoever has it now."""
         self.socket = accepted
+        self.cut = cut
         self._identity: Identity | None = None
         self._error: IdentityError | None = None
         self._begun: Begun[Identity] | None = None

@@ -200,7 +200,7 @@ class Reading:
         if not decision.allowed:
             self._denied(head.method, decision, operations)
             return
-        if head.override:
+        if head.override and head.override != head.method:
             # Frameworks act on these headers as if they were the method, so the request needs both rights.
             other = cell.decide_content(head.override, target, kind, body)
             if not other.allowed:
@@ -212,7 +212,8 @@ class Reading:
         event = carried_event(word, scheme, admission, head.method, path, decision, who, protocol, operations)
         judge.desk.record.emit(event)
         asked = Carried(head.method, operations) if operations else head.method
-        judge.pass_on(self._relay, admission, scheme, asked, target, self._wire(decision, body))
+        wire = self._wire(decision, body)
+        judge.pass_on(self._relay, admission, scheme, (asked, target, head.override), wire)
 
     def _wire(self, decision: Decision, body: bytes) -> bytes:
         """Head and body: the very bytes that were judged, with their length."""

@@ -21,7 +21,7 @@ from pyopenshell.supervisor.proxy.caller import CallDesk
 from pyopenshell.supervisor.proxy.http1 import MessageError, parse_request
 from pyopenshell.supervisor.proxy.parting import linger
 from pyopenshell.supervisor.proxy.records import error_response, failure_response
-from pyopenshell.supervisor.proxy.sniff import HelloError, Kind, classify, server_name
+from pyopenshell.supervisor.proxy.sniff import INTERNAL_ERROR, HelloError, Kind, classify, server_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
 _MAX_HEAD = 8192
 _ACCESS_DENIED = bytes.fromhex("15 0303 0002 02 31")
-_INTERNAL_ERROR = bytes.fromhex("15 0303 0002 02 50")
-"""TLS records with a fatal alert (RFC 8446, 6.2)."""
+"""TLS record with a fatal alert (RFC 8446, 6.2)."""
 
 
 class CaptureDesk(CallDesk, Protocol):
@@ -41,7 +40,7 @@ class CaptureDesk(CallDesk, Protocol):
 
     def admit(self, peer: Peer, intent: Intent, done: Callable[[Admission | Denial | Failure], None]) -> Handle: ...
 
-    def settle(self, caller: CaptureDoor, intent: Intent, result: Admission | Denial | Failure) -> None:
+    def settle(self, caller: CaptureDoor, peer: Peer, intent: Intent, result: Admission | Denial | Failure) -> None:
         """Carry an admission's result out: record it and connect, refuse or fail."""
 
 
@@ -120,14 +119,14 @@ class CaptureDoor:
             self._arm()
             self._look()
         else:
-            self._desk.settle(self, self._intent("bypass", self._host), result)
+            self._desk.settle(self, self._peer, self._intent("bypass", self._host), result)
 
     # -------------------------------------------------------------------------------------- the client's first bytes
 
     def _data(self, data: bytes) -> None:
         self._buffer += data
-        if len(self._buffer) > self._desk.limits.high_water:
-            self._channel.pause()
+        if len(self._buffer) > self._desk.limits.tunnel_head:
+            self._channel.pause(len(self._buffer))
         self._look()
 
     def _end_of_data(self) -> bool:
@@ -152,7 +151,7 @@ class CaptureDoor:
             self._handle = self._desk.ask(self, self._peer, self._intent("transparent-tcp", name))
         else:
             assert denial is not None
-            self._desk.settle(self, self._intent("bypass", self._host), denial)
+            self._desk.settle(self, self._peer, self._intent("bypass", self._host), denial)
 
     def _arm(self) -> None:
         self._timer = self._desk.after(self._desk.limits.patience_seconds, self._waited)
@@ -187,7 +186,7 @@ class CaptureDoor:
         def last(kind: Kind) -> bytes:
             if kind is Kind.HTTP:
                 return failure_response(failure, self._name or self._host, self._port, close=True)
-            return _INTERNAL_ERROR if kind is Kind.TLS else b""
+            return INTERNAL_ERROR if kind is Kind.TLS else b""
 
         self._say(last)
 

@@ -37,8 +37,8 @@ class Channel(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
-    def pause(self) -> None:
-        """Stop delivering data. Idempotent."""
+    def pause(self, parked: int = 0) -> None:
+        """Stop delivering data. Idempotent. `parked`: so many bytes that were delivered are kept until `resume`."""
 
     def resume(self) -> None:
         """Deliver data again. Idempotent."""

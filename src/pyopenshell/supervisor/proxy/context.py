@@ -118,8 +118,12 @@ class Limits:
     messages_waiting: int = 64
     close_seconds: float = 10.0
     """For the server to answer a WebSocket client's close."""
+    tunnel_seconds: float = 86400.0
+    """Without a byte in either direction before a raw tunnel or a WebSocket ends; 0: never. The operator's choice."""
     high_water: int = 262144
     low_water: int = 65536
+    memory: int = 256 << 20
+    """Of what waits above the marks, over all connections (`memory`)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

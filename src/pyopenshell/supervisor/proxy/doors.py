@@ -107,8 +107,9 @@ class Judge:
     def __init__(self, desk: Desk, word: str) -> None:
         self.desk = desk
         self.word = word
-        self._flight: tuple[Admission, str | Carried, str] | None = None
-        """Admission, method (or what was carried) and target of the exchange under way."""
+        self._flight: tuple[Admission, str | Carried, str, str] | None = None
+        """Admission, method (or what was carried), target and method override ("" for none) of the exchange under way:
+        what has to be allowed still when the policy changes."""
         self._reading: Reading | None = None
         """A request whose body is still arriving."""
 
@@ -126,7 +127,7 @@ class Judge:
 
     def send(self, relay: Relay, route: Route, head: Head, decision: Decision, target: str, extra: str) -> None:
         """Forward the request in the one form in which it was judged; `extra` brings a Host of its own."""
-        self._flight = (route.admission, head.method, target)
+        self._flight = (route.admission, head.method, target, head.override)
         sent = decision.target or target
         if sent == head.target and not head.rewrite and not extra:
             relay.forward(route, relay.raw)
@@ -152,10 +153,15 @@ class Judge:
         return True
 
     def pass_on(
-        self, relay: Relay, admission: Admission, scheme: str, asked: str | Carried, target: str, wire: bytes
+        self,
+        relay: Relay,
+        admission: Admission,
+        scheme: str,
+        asked: tuple[str | Carried, str, str],
+        wire: bytes,
     ) -> None:
-        """Forward a request whose body was read, judged and put into `wire`."""
-        self._flight = (admission, asked, target)
+        """Forward a request whose body was read, judged and put into `wire`. `asked`: see `_flight`."""
+        self._flight = (admission, *asked)
         relay.forward(_route(admission, tls=scheme == "https"), wire)
 
     def lost(self, relay: Relay, head: Head, target: str, denial: Denial) -> None:
@@ -194,7 +200,7 @@ class Judge:
         path = decision.path or without_query(target)
         who = actor(admission.identity) if self.word.startswith("FORWARD") else None
         self.desk.record.emit(request_event(self.word, scheme, admission, "GET", path, decision, who))
-        self._flight = (route.admission, UPGRADE, target)
+        self._flight = (route.admission, UPGRADE, target, "")
         sent = decision.target or target
         line = f"GET {sent} HTTP/1.1\r\n{extra}".encode("ascii")
         wire = handshake.request(line, head, drop=_HOST if extra else _NONE)
@@ -253,15 +259,20 @@ class Judge:
         """Why the exchange under way may not go on under the policy of now; "" when it may."""
         if not relay.busy or self._flight is None:
             return ""
-        admission, method, target = self._flight
+        admission, asked, target, override = self._flight
         renewed = self.desk.admitter.renew(admission)
         if isinstance(renewed, Denial):
             return renewed.reason or renewed.detail
         cell = renewed.cell
-        if isinstance(method, Carried):
-            decision = cell.decide_operations(method.method, target, method.operations)
-        else:
-            decision = cell.decide_upgrade(target) if method == UPGRADE else cell.decide(method, target)
+
+        def decide(method: str) -> Decision:
+            if isinstance(asked, Carried):
+                return cell.decide_operations(method, target, asked.operations)
+            return cell.decide_upgrade(target) if method == UPGRADE else cell.decide(method, target)
+
+        decision = decide(asked.method if isinstance(asked, Carried) else asked)
+        if decision.allowed and override and cell.inspected:
+            decision = decide(override)
         return "" if decision.allowed else decision.reason or "request no longer permitted"
 
 

@@ -11,6 +11,7 @@ from pyopenshell.supervisor.proxy import socks
 from pyopenshell.supervisor.proxy.admission import Intent
 from pyopenshell.supervisor.proxy.authority import LOCAL_HOST
 from pyopenshell.supervisor.proxy.parting import linger
+from pyopenshell.supervisor.proxy.records import busy_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,16 +21,21 @@ if TYPE_CHECKING:
     from pyopenshell.supervisor.proxy.caller import CallDesk, Handle
     from pyopenshell.supervisor.proxy.channel import Channel, Timer
 
+_BUSY = {socks.VERSION: socks.METHOD_REFUSED, socks.VERSION_4: socks.REJECTED_4}
 _FAILURES = {"resolve": socks.Reply.HOST_UNREACHABLE, "connect": socks.Reply.CONNECTION_REFUSED}
 
 
 class Greeting:
     """Waits for the first bytes and hands the channel on: to `http`, or to a SOCKS door."""
 
-    __slots__ = ("_channel", "_desk", "_http", "_peer", "_timer")
+    __slots__ = ("_busy", "_channel", "_desk", "_http", "_peer", "_timer")
 
-    def __init__(self, desk: CallDesk, channel: Channel, peer: Peer, http: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, desk: CallDesk, channel: Channel, peer: Peer, http: Callable[[bytes], None], *, busy: bool = False
+    ) -> None:
+        """`busy`: whatever it speaks, it is turned away."""
         self._desk = desk
+        self._busy = busy
         self._channel = channel
         self._peer = peer
         self._http = http
@@ -41,7 +47,10 @@ class Greeting:
 
     def _data(self, data: bytes) -> None:
         self._stop()
-        if data[0] == socks.VERSION:
+        if self._busy:
+            self._channel.write(_BUSY.get(data[0]) or busy_response())
+            linger(self._channel, self._desk)
+        elif data[0] == socks.VERSION:
             SocksDoor(self._desk, self._channel, self._peer).start(data)
         elif data[0] == socks.VERSION_4:
             text = "SOCKS4 is not supported: use SOCKS5 or HTTP"
@@ -92,8 +101,8 @@ class SocksDoor:
         if self._handshake is None:
             # Sent before we answered: kept for the tunnel, within bounds.
             self._rest += data
-            if len(self._rest) > self._desk.limits.high_water:
-                self._channel.pause()
+            if len(self._rest) > self._desk.limits.tunnel_head:
+                self._channel.pause(len(self._rest))
             return
         try:
             request = self._handshake.feed(data)

@@ -19,20 +19,24 @@ from pyopenshell.policy.hosts import is_ip_literal
 from pyopenshell.supervisor.denial import Denial, http_response
 from pyopenshell.supervisor.proxy import race
 from pyopenshell.supervisor.proxy.acceptor import Acceptor
-from pyopenshell.supervisor.proxy.admission import Admission, Admitter, Failure, Intent, Peer
+from pyopenshell.supervisor.proxy.admission import Admission, Admitter, Failure, Intent, Peer, request_denial
 from pyopenshell.supervisor.proxy.bodies import Budget
 from pyopenshell.supervisor.proxy.capture import CaptureDoor
 from pyopenshell.supervisor.proxy.channel import Route, Timer
 from pyopenshell.supervisor.proxy.context import Limits, PlaneContext
+from pyopenshell.supervisor.proxy.defects import Defects
 from pyopenshell.supervisor.proxy.destination import Guard
 from pyopenshell.supervisor.proxy.doors import ForwardDoor, TunnelDoor
 from pyopenshell.supervisor.proxy.entrance import Entrance
 from pyopenshell.supervisor.proxy.greeting import Greeting
 from pyopenshell.supervisor.proxy.local import LocalDoor, LocalOnlyDoor, LocalRequest
 from pyopenshell.supervisor.proxy.lookup import Lookups
+from pyopenshell.supervisor.proxy.memory import Holder, Memory
 from pyopenshell.supervisor.proxy.pool import Pool
+from pyopenshell.supervisor.proxy.quota import Quota
 from pyopenshell.supervisor.proxy.records import Recorder
 from pyopenshell.supervisor.proxy.relay import Relay
+from pyopenshell.supervisor.proxy.sniff import INTERNAL_ERROR
 from pyopenshell.supervisor.proxy.tls import UpstreamTrust
 from pyopenshell.supervisor.proxy.tlsstream import distrust
 from pyopenshell.supervisor.proxy.transport import Side, Tunnel, reset
@@ -76,6 +80,9 @@ class Plane:
         wildcards = Wildcards(self.record.crowded, capacity=self.limits.wildcard_names)
         self.admitter = Admitter(context.current, context.identifier, guard, context.names, wildcards)
         self._local = LocalDoor(context.local, self)
+        self.defects = Defects(self.record, self._quota("defects of the proxy"))
+        self.memory = Memory(self.limits.memory, self.limits.high_water, self.limits.low_water, self._shed)
+        self._turned_away = self._quota("connections refused for want of memory")
         self._trust = UpstreamTrust()
         self._pool = Pool(self)
         self._acceptors: list[Acceptor] = []
@@ -96,6 +103,9 @@ class Plane:
             f"{len(self._sockets)} websockets, {len(self._pool)} idle upstreams, "
             f"policy generation {self.current.generation}>"
         )
+
+    def _quota(self, what: str) -> Quota:
+        return Quota(lambda count: self.record.failed("", 0, f"{count} more {what}"), self.clock, self.after)
 
     # ------------------------------------------------------------------------------------------------------ running
 
@@ -186,14 +196,15 @@ class Plane:
     # ---------------------------------------------------------------------------------------------------- accepting
 
     def _adopt(self, accepted: socket.socket) -> None:
-        side, peer = self._side(), Peer(accepted)
+        side = self._side()
+        peer = Peer(accepted, side.cut)
 
         def http(data: bytes) -> None:
             relay = Relay(self, side, ForwardDoor(self, peer), self.limits.door_head)
             self._relays.add(relay)
             relay.start(data)
 
-        Greeting(self, side, peer, http).start()
+        Greeting(self, side, peer, http, busy=self._busy()).start()
         self._spawn(self._attach(side, accepted), "accept")
 
     def _adopt_captured(self, accepted: socket.socket) -> None:
@@ -201,6 +212,9 @@ class Plane:
         if target is None:
             # Somebody connected to the capturing port itself: it is no destination.
             self.record.failed("", 0, "connection to the port of captured connections refused")
+            reset(accepted)
+            return
+        if self._busy():
             reset(accepted)
             return
         side, name = self._side(), self.context.hosts.name(target[0])
@@ -212,7 +226,7 @@ class Plane:
                 self._side_closed(side)
 
             side.on_closed = closed
-        door = CaptureDoor(self, side, Peer(accepted), target, name)
+        door = CaptureDoor(self, side, Peer(accepted, side.cut), target, name)
         door.start()
         self._spawn(self._attach(side, accepted, door.proceed), "accept")
 
@@ -222,13 +236,33 @@ class Plane:
         except BaseException as error:
             accepted.close()
             side.connection_lost(error)
-            if not isinstance(error, OSError):
+            if not isinstance(error, Exception):
                 raise
+            if not isinstance(error, OSError):
+                self.defects.found(error)
         else:
-            then()
+            self.defects.guarded(then, side.cut)
+
+    def _busy(self) -> bool:
+        """Whether a new connection has to be turned away; then the event is written, or counted."""
+        if not self.memory.full:
+            return False
+        if self._turned_away.take():
+            self.record.failed("", 0, f"connection refused for want of memory: {self.memory}")
+        return True
+
+    def _shed(self, holder: Holder) -> None:
+        """All memory for what waits is used, and nobody has waited longer than this one."""
+        assert isinstance(holder, Side)
+        found = [admission for tunnel, admission in self._tunnels.items() if tunnel.has(holder)]
+        found += [one for one in (socket_.has(holder) for socket_ in self._sockets) if one is not None]
+        found += [one for one in (relay.has(holder) for relay in self._relays) if one is not None]
+        reason = "connection ended for want of memory: nobody took what waited on it for the longest time"
+        self.record.ended(found[0] if found else None, reason)
+        holder.cut()
 
     def _side(self) -> Side:
-        side = Side(self.limits.high_water, self.limits.low_water)
+        side = Side(self.memory)
         self._sides.add(side)
         self._watch.start()
         side.on_closed = lambda: self._side_closed(side)
@@ -247,7 +281,22 @@ class Plane:
         most = self.limits.stall_seconds / self.limits.watch_seconds
         for side in (*self._sides, *self._upstreams):
             side.tick(most)
+        self._end_silent()
         return bool(self._sides or self._upstreams)
+
+    def _end_silent(self) -> None:
+        """Raw tunnels and WebSockets may say nothing for long, not for ever."""
+        seconds = self.limits.tunnel_seconds
+        most = seconds / self.limits.watch_seconds if seconds else float("inf")
+        for tunnel, admission in tuple(self._tunnels.items()):
+            tunnel.quiet += 1
+            if tunnel.quiet > most:
+                self.record.ended(admission, f"raw tunnel ended: nothing was said for {seconds:g} s")
+                tunnel.abort()
+        for socket_ in tuple(self._sockets):
+            socket_.quiet += 1
+            if socket_.quiet > most:
+                socket_.silent(seconds)
 
     # ----------------------------------------------------------------------------------------- runtime of the relays
 
@@ -270,6 +319,13 @@ class Plane:
         self._spawn(self._dial(relay, route), "dial")
 
     async def _dial(self, relay: Relay, route: Route) -> None:
+        try:
+            await self._dialled(relay, route)
+        except Exception as error:  # noqa: BLE001 - whoever waits for this must hear of its end
+            failure = self.defects.failure(error)
+            self.defects.guarded(lambda: relay.upstream_failed(failure), relay.abort)
+
+    async def _dialled(self, relay: Relay, route: Route) -> None:
         admission = route.admission
         if not self.fresh(admission):
             again = await self.admitter.resolve_again(admission)
@@ -301,7 +357,12 @@ class Plane:
         self, peer: Peer, intent: Intent, done: Callable[[Admission | Denial | Failure], None]
     ) -> asyncio.Task[None]:
         async def run() -> None:
-            done(await self.admitter.admit(peer, intent))
+            result: Admission | Denial | Failure
+            try:
+                result = await self.admitter.admit(peer, intent)
+            except Exception as error:  # noqa: BLE001 - whoever waits for this must hear of its end
+                result = self.defects.failure(error)
+            self.defects.guarded(lambda: done(result), peer.cut)
 
         return self._spawn(run(), "admit")
 
@@ -362,11 +423,11 @@ class Plane:
         meant = self._meant(intent)
         result = self.admitter.at_once(peer, meant)
         if result is None:
-            return self._admit(peer, meant, lambda result: self.settle(caller, intent, result))
-        self.settle(caller, intent, result)
+            return self._admit(peer, meant, lambda result: self.settle(caller, peer, intent, result))
+        self.settle(caller, peer, intent, result)
         return _SETTLED
 
-    def settle(self, caller: Caller, intent: Intent, result: Admission | Denial | Failure) -> None:
+    def settle(self, caller: Caller, peer: Peer, intent: Intent, result: Admission | Denial | Failure) -> None:
         """Record what admission said, and carry it out."""
         if isinstance(result, Denial):
             self.record.refused_connection(result)
@@ -375,12 +436,12 @@ class Plane:
             self.record.failed(intent.host, intent.port, result.detail)
             caller.fail(result)
         else:
-            self._connect_caller(caller, result)
+            self._connect_caller(caller, result, peer)
 
-    def _connect_caller(self, caller: Caller, admission: Admission) -> None:
+    def _connect_caller(self, caller: Caller, admission: Admission, peer: Peer) -> None:
         """Raw where policy only looks at the connection, through the entrance otherwise."""
         if not admission.cell.inspected:
-            self._spawn(self._raw(caller, admission), "tunnel")
+            self._spawn(self._raw(caller, admission, peer), "tunnel")
             return
         self.record.connected(admission)
         side, rest = caller.established()
@@ -389,8 +450,19 @@ class Plane:
         if side.ended and not side.closed:
             side.release()  # it had said everything before anybody who cares was bound
 
-    async def _raw(self, caller: Caller, admission: Admission) -> None:
-        upstream = await self._connect(admission, tls=False)
+    async def _raw(self, caller: Caller, admission: Admission, peer: Peer) -> None:
+        upstream: Side | Failure | None = None
+        try:
+            upstream = await self._connect(admission, tls=False)
+            self._join(caller, admission, peer, upstream)
+        except Exception as error:  # noqa: BLE001 - whoever waits for this must hear of its end
+            failure = self.defects.failure(error)
+            if isinstance(upstream, Side):
+                upstream.abort()
+            self.defects.guarded(peer.cut if caller.ended else partial(caller.fail, failure), peer.cut)
+
+    def _join(self, caller: Caller, admission: Admission, peer: Peer, upstream: Side | Failure) -> None:
+        """Both ends of a raw tunnel, where there are two and the policy of now still wants one."""
         if isinstance(upstream, Failure):
             if not caller.ended:
                 self.record.failed(admission.host, admission.port, upstream.detail, admission.identity)
@@ -407,7 +479,7 @@ class Plane:
             return
         if renewed.cell.inspected:
             upstream.close()
-            self._connect_caller(caller, renewed)
+            self._connect_caller(caller, renewed, peer)
             return
         self.record.connected(renewed)
         client, rest = caller.established()
@@ -444,9 +516,10 @@ class Plane:
 
         try:
             context = self.context.authority.context(admission.host)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - a client that is not served must not be left waiting
+            self._client_failed(admission, OSError(self.defects.failure(error).detail))
+            side.write(INTERNAL_ERROR)
             side.close()
-            done(error)
         else:
             side.serve_tls(context, self.limits.handshake_seconds, hello, done)
 
@@ -460,19 +533,11 @@ class Plane:
 
     def not_inspectable(self, side: Side, admission: Admission, detail: str, alert: bytes = b"") -> None:
         """Refuse a tunnel whose bytes cannot be judged: `alert`, or the envelope inside the tunnel; then the end."""
-        identity = admission.identity
-        denial = Denial(
-            layer="l7",
+        denial = dataclasses.replace(
+            request_denial(admission, "", ""),
             stage="connect-l7-parse-rejection",
-            host=admission.host,
-            port=admission.port,
             error="unsupported_l7_protocol",
             detail=f"CONNECT_L7 blocked unsupported tunnel protocol for {admission.host}:{admission.port}: {detail}",
-            binary=identity.exe,
-            ancestors=identity.ancestors,
-            pid=identity.pid,
-            sha256=identity.sha256,
-            policy=admission.cell.decision.rule,
             condition=Condition.PROTOCOL.value,
             proposable=False,
         )
@@ -510,7 +575,7 @@ class Plane:
         return Failure("connect", "upstream_unreachable", f"connection to {where} failed: {reason}", status)
 
     def _upstream_side(self) -> Side:
-        side = Side(self.limits.high_water, self.limits.low_water, hold=True)
+        side = Side(self.memory, hold=True)
         self._upstreams.add(side)
         self._watch.start()
         side.on_closed = lambda: self._upstreams.discard(side)
@@ -535,6 +600,9 @@ class Plane:
         except OSError as error:
             reason = getattr(error, "reason", None) or error.strerror or str(error) or "handshake failed"
             return Failure("tls", "upstream_tls_failed", f"TLS to {where} failed: {reason}")
+        except Exception:
+            side.abort()
+            raise
         return side
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -57,21 +57,29 @@ def error_response(status: int, error: str, detail: str, *, close: bool = True) 
     return json_response(status, json.dumps({"error": error, "detail": detail}).encode(), close=close)
 
 
+def busy_response() -> bytes:
+    """To a client for which there is no memory."""
+    detail = "the connections of this sandbox hold too many bytes that nobody takes; try again when some have ended"
+    return error_response(503, "proxy_overloaded", detail)
+
+
 _STEPS = {
     "resolve": "dns_error",
     "connect": "connection_refused",
     "tls": "tls_protocol_error",
     "request": "connection_terminated",
     "response": "http_protocol_error",
+    "proxy": "proxy_internal_error",
 }
 """Steps at which an upstream can fail, and what Proxy-Status calls them (RFC 9209, 2.3)."""
 
 
 def failure_response(failure: Failure, host: str, port: int, *, close: bool) -> bytes:
-    """502 with the step that failed, 504 when it took too long. Says nothing of policy: policy did not refuse."""
+    """502 with the step that failed, 504 when it took too long, 500 when it was the proxy itself. Says nothing of
+    policy: policy did not refuse."""
     body = {"error": failure.error, "detail": failure.detail, "step": failure.step, "host": host, "port": port}
     status = proxy_status(failure.status or _STEPS[failure.step], failure.step)
-    code = 504 if failure.error == "upstream_timeout" else 502
+    code = {"upstream_timeout": 504, "internal_error": 500}.get(failure.error, 502)
     return json_response(code, json.dumps(body).encode(), close=close, extra=status)
 
 
@@ -308,6 +316,12 @@ class Recorder:
         )
         host, port = admission.host, admission.port
         self.emit(NetworkEvent("CLOSE", Severity.INFO, host=host, port=port, message=message))
+
+    def ended(self, admission: Admission | None, reason: str) -> None:
+        """A connection that the proxy ended although it was allowed: too quiet, or in everybody's way."""
+        host, port = (admission.host, admission.port) if admission is not None else ("", 0)
+        who = actor(admission.identity) if admission is not None else None
+        self.emit(NetworkEvent("CLOSE", Severity.LOW, host=host, port=port, actor=who, message=reason))
 
     def revoked(self, admission: Admission, reason: str, denial_id: str = "") -> None:
         """A live connection lost its grant. `denial_id` is what its client was told, where it could be told."""

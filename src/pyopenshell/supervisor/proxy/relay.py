@@ -19,6 +19,7 @@ from pyopenshell.supervisor.proxy.upstream import UpstreamHalf
 
 if TYPE_CHECKING:
     from pyopenshell.supervisor.denial import Denial
+    from pyopenshell.supervisor.proxy.admission import Admission
     from pyopenshell.supervisor.proxy.bodies import Collected
     from pyopenshell.supervisor.proxy.channel import Channel, Door, Route, Runtime, Timer, Upgrade
 
@@ -91,7 +92,7 @@ class Relay(UpstreamHalf):
         if self.busy or self._pumping:
             self.buffer = data
             if len(data) > self._max_head:
-                self.client.pause()
+                self.client.pause(len(data))
             return
         self._pump(data)
 
@@ -130,6 +131,8 @@ class Relay(UpstreamHalf):
                 data, self.buffer = self.buffer, b""
         finally:
             self._pumping = False
+        if self.busy and len(self.buffer) > self._max_head:
+            self.client.pause(len(self.buffer))
 
     def _head(self, data: bytes) -> bool:
         if data[:2] == b"\r\n":
@@ -273,6 +276,9 @@ class Relay(UpstreamHalf):
         upstream = self._upstream
         assert upstream is not None
         upstream.write(out)
+        if self._body is not None and not upstream.congested:
+            # It may have been paused: what it sent before there was a verdict was more than is kept.
+            self.client.resume()
 
     def answer(self, response: bytes, *, close: bool = False) -> None:
         """Answer the request under way ourselves; its body is read and thrown away."""
@@ -291,8 +297,8 @@ class Relay(UpstreamHalf):
         if not self._begun:
             try:
                 self._discarded = len(self._begin_body())
-            except MessageError:
-                self._linger()
+            except MessageError as error:
+                self._broken_body(str(error))
                 return
         if self._body is None:
             self._exchange_done()
@@ -334,6 +340,12 @@ class Relay(UpstreamHalf):
         if not self.ended:
             self._end()
             self.client.abort()
+
+    def has(self, channel: object) -> Admission | None:
+        """Whose connection it is, as far as it serves one: when it is one of the relay's two."""
+        if self._route is None or channel not in (self.client, self._upstream):
+            return None
+        return self._route.admission
 
     def finish(self) -> bool:
         """Close at the end of the exchange under way; at once, returning True, when there is none."""
@@ -389,7 +401,7 @@ class Relay(UpstreamHalf):
                 done()
         elif self._upstream is None:
             self._pending.append(data)
-            self.client.pause()
+            self.client.pause(len(data))
         else:
             self._upstream.write(data)
 

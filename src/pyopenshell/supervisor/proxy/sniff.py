@@ -16,11 +16,15 @@ class Kind(enum.Enum):
     OTHER = "other"
 
 
-MAX_HELLO = 65536
-"""Bytes of records a ClientHello may take; real ones stay below 4 KiB."""
+MAX_HELLO = 16384
+"""Bytes that a ClientHello may have; real ones stay below 4 KiB, keys for a time with quantum computers included."""
 
 _METHOD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 _PREFACE = b"PRI * HTTP/2.0"
+
+
+INTERNAL_ERROR = bytes.fromhex("15 0303 0002 02 50")
+"""TLS record with a fatal alert (RFC 8446, 6.2): what a TLS client can read when the proxy itself failed."""
 
 
 class HelloError(Exception):

@@ -15,12 +15,23 @@ import ssl
 import struct
 import termios
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyopenshell.supervisor.proxy.tlsstream import TlsStream
 
+if TYPE_CHECKING:
+    from pyopenshell.supervisor.proxy.memory import Memory
+
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST, which is how a truncated body is told from a finished one."""
+
+
+def reset_on_close(transport: Any) -> None:
+    """Let the close that follows send RST. Only where what was written before need not arrive."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
 def reset(connection: socket.socket) -> None:
@@ -57,11 +68,13 @@ class Side(asyncio.Protocol):
         "_early",
         "_eof",
         "_lost",
+        "_memory",
+        "_parked",
         "_pressure",
         "_quiet",
         "_tls",
         "_unsent",
-        "_water",
+        "_waiting",
         "closed",
         "congested",
         "ended",
@@ -72,7 +85,7 @@ class Side(asyncio.Protocol):
         "write",
     )
 
-    def __init__(self, high_water: int, low_water: int, *, hold: bool = False) -> None:
+    def __init__(self, memory: Memory, *, hold: bool = False) -> None:
         """`hold` keeps what arrives until `release` or `take_early`: nobody is bound yet."""
         self.tcp: Any = None
         self.reading = True
@@ -87,7 +100,9 @@ class Side(asyncio.Protocol):
         self.on_tls_error: Callable[[ssl.SSLError], None] = _ignore
         """Called with what ended the connection after its handshake, when TLS did: an alert, a broken record."""
         self._early: list[bytes] | None = [] if hold else None
-        self._water = (high_water, low_water)
+        self._memory = memory
+        self._parked = self._waiting = 0
+        """Bytes that whoever is bound keeps while it does not read, and bytes written that made it congested."""
         self._closing = False
         self._quiet = 0
         """Ticks since the peer of a closing connection last took something."""
@@ -109,12 +124,17 @@ class Side(asyncio.Protocol):
     ) -> None:
         self._data, self._eof, self._lost, self._pressure = data, eof, lost, pressure
 
-    def pause(self) -> None:
+    def pause(self, parked: int = 0) -> None:
+        if parked and not self.closed:
+            self._parked += parked
+            self._memory.change(self, parked)
         if self.reading and not self.closed and self.tcp is not None:
             self.reading = False
             self.tcp.pause_reading()
 
     def resume(self) -> None:
+        if self._parked:
+            self.unpark()
         if not self.reading and not self.closed:
             self.reading = True
             if not self.tcp.is_closing():
@@ -161,13 +181,25 @@ class Side(asyncio.Protocol):
 
     def abort(self) -> None:
         self._unbind()
+        self.cut()
+
+    def cut(self) -> None:
+        """`abort` by somebody who is not bound: whoever is hears of the loss."""
         if self.tcp is None:
             self.connection_lost(None)
         elif not self.closed:
-            raw = self.tcp.get_extra_info("socket")
-            if raw is not None and not self.tcp.is_closing():
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            if not self.tcp.is_closing():
+                reset_on_close(self.tcp)
             self.tcp.abort()
+
+    def unpark(self) -> None:
+        """What was parked was taken, or is somebody else's now."""
+        parked, self._parked = self._parked, 0
+        self._memory.change(self, -parked)
+
+    def mark(self, high: int, low: int) -> None:
+        if self.tcp is not None and not self.closed:
+            self.tcp.set_write_buffer_limits(high, low)
 
     def _unbind(self) -> None:
         self.bind(_ignore, _refuse, _nothing, _no_pressure)
@@ -177,7 +209,7 @@ class Side(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.tcp = transport
         self.write = transport.write
-        transport.set_write_buffer_limits(*self._water)
+        self._memory.enter(self)
 
     def data_received(self, data: bytes) -> None:
         if self._early is not None:
@@ -197,18 +229,35 @@ class Side(asyncio.Protocol):
         self.closed = True
         self.congested = False
         self.write = _ignore
+        self._memory.leave(self)
         lost = self._lost
         self._unbind()
-        lost()
-        self.on_closed()
+        try:
+            lost()
+        finally:
+            self.on_closed()
 
     def pause_writing(self) -> None:
-        self.congested = True
+        self.congest()
         self._pressure(True)
 
     def resume_writing(self) -> None:
-        self.congested = False
+        self.relieve()
         self._pressure(False)
+
+    def congest(self) -> None:
+        """The peer does not take what was written."""
+        self.congested = True
+        if not self.closed:
+            self._waiting = self.tcp.get_write_buffer_size()
+            self._memory.change(self, self._waiting)
+
+    def relieve(self) -> None:
+        """It has taken most of it."""
+        self.congested = False
+        if not self.closed:
+            waiting, self._waiting = self._waiting, 0
+            self._memory.change(self, -waiting)
 
     # ---------------------------------------------------------------------------------------------------------- TLS
 
@@ -301,6 +350,7 @@ class _Half(asyncio.Protocol):
         self.lost = False
 
     def data_received(self, data: bytes) -> None:
+        self.tunnel.quiet = 0
         self.peer.transport.write(data)
 
     def eof_received(self) -> bool:
@@ -326,10 +376,12 @@ class _Half(asyncio.Protocol):
         self.tunnel.half_lost()
 
     def pause_writing(self) -> None:
+        self.side.congest()
         if not self.peer.lost:
             self.peer.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self.side.relieve()
         if not self.peer.lost and not self.peer.transport.is_closing():
             self.peer.transport.resume_reading()
 
@@ -337,10 +389,12 @@ class _Half(asyncio.Protocol):
 class Tunnel:
     """Bytes both ways, half-close kept, back-pressure from either end to the other."""
 
-    __slots__ = ("_halves", "_open", "on_closed")
+    __slots__ = ("_halves", "_open", "on_closed", "quiet")
 
     def __init__(self, client: Side, upstream: Side, on_closed: Callable[[Tunnel], None]) -> None:
         self.on_closed = on_closed
+        self.quiet = 0
+        """Ticks since anything came from either end."""
         self._open = 2
         self._halves = _Half(client, self), _Half(upstream, self)
         self._halves[0].peer, self._halves[1].peer = self._halves[1], self._halves[0]
@@ -355,8 +409,10 @@ class Tunnel:
             client.transport.write(early)
         for half in self._halves:
             half.transport.set_protocol(half)
+            half.side.unpark()
             if half.side.congested:
-                half.pause_writing()
+                if not half.peer.lost:
+                    half.peer.transport.pause_reading()
             elif not half.peer.side.reading and not half.peer.transport.is_closing():
                 half.peer.transport.resume_reading()
         for half in self._halves:
@@ -367,6 +423,10 @@ class Tunnel:
         self._open -= 1
         if not self._open:
             self.on_closed(self)
+
+    def has(self, side: object) -> bool:
+        """Whether the connection is one of its two."""
+        return any(half.side is side for half in self._halves)
 
     def abort(self) -> None:
         """End both connections at once."""

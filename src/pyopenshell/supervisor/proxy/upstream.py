@@ -212,7 +212,7 @@ class UpstreamHalf(abc.ABC):
         self._reused = False
         self._pending = [out]
         if self._body is not None:
-            self.client.pause()
+            self.client.pause(len(out))
         self.dial(route)
 
     def _attach(self, upstream: Channel) -> None:

@@ -114,6 +114,7 @@ class WebSocket:
         "_waiting",
         "ended",
         "messages",
+        "quiet",
     )
 
     def __init__(
@@ -131,7 +132,8 @@ class WebSocket:
         self._known: tuple[Decision, Event] | None = None
         self._open: Opcode | None = None
         """Kind of the client's message under way."""
-        self._parts: list[str] = []
+        self._parts = bytearray()
+        """Of the text message under way. As bytes: pieces as small as a character would weigh twenty times as much."""
         self._size = 0
         """Bytes of the text message, or of the binary frame, under way."""
         self._fragments = 0
@@ -145,6 +147,8 @@ class WebSocket:
         self._parting: tuple[int, str] | None = None
         self.ended = False
         self.messages = 0
+        self.quiet = 0
+        """Ticks since anything came from either end."""
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "parting" if self._parting else "open"
@@ -186,6 +190,16 @@ class WebSocket:
             self._admission = renewed
             self._known = None
 
+    def has(self, channel: object) -> Admission | None:
+        """Whose connection it is, when it is one of its two."""
+        return self._admission if channel in (self._client, self._upstream) else None
+
+    def silent(self, seconds: float) -> None:
+        """Nothing came for too long."""
+        reason = f"nothing was said for {seconds:g} s"
+        self._desk.record.ended(self._admission, f"WebSocket ended: {reason}")
+        self._part(CloseReason.GOING_AWAY, reason)
+
     def go_on(self) -> None:
         """There is room for the message under way now."""
         self._waiting = False
@@ -205,6 +219,7 @@ class WebSocket:
         if self._client_closed or self._parting is not None:
             return
         self._heard = self._desk.clock()
+        self.quiet = 0
         self._from_client.receive_bytes(data)
         try:
             for frame in self._from_client.received_frames():
@@ -244,17 +259,18 @@ class WebSocket:
             self._timer = self._desk.after(self._desk.limits.close_seconds, self._close)
 
     def _text(self, text: str, *, last: bool) -> None:
-        self._size += len(text) if text.isascii() else len(text.encode())
+        piece = b"" if last and text.isascii() and not self._parts else text.encode()
+        self._size += len(piece) or len(text)
         if self._size > self._desk.limits.message_text:
             limit = self._desk.limits.message_text
             self._refuse(CloseReason.MESSAGE_TOO_BIG, f"text message of more than {limit} bytes")
             return
         if not last:
             self._open = Opcode.TEXT
-            self._parts.append(text)
+            self._parts += piece
             return
         if self._parts:
-            text = "".join((*self._parts, text))
+            text = (self._parts + piece).decode()
         self._settle()
         if self._allowed(text):
             self._upstream.write(bytes(self._to_server.send_data(text, fin=True)))
@@ -350,6 +366,7 @@ class WebSocket:
     # --------------------------------------------------------------------------------------------------- from server
 
     def _server_data(self, data: bytes) -> None:
+        self.quiet = 0
         parting = self._parting is not None
         try:
             passed = self._frames.feed(data, until_boundary=parting)
