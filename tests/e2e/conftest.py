@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from pyopenshell.client import Gateway
+from tests.e2e.attacks import Seen, plain_server
 from tests.e2e.house import House, house
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[Seen]:
+    with plain_server() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

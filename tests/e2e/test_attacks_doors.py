@@ -15,36 +15,25 @@ from collections.abc import Iterator
 import pytest
 
 from pyopenshell.client import Gateway
+from tests.attacks import ALLOWED as PLAIN
+from tests.attacks import AMBIGUOUS, HOSTS
+from tests.e2e.attacks import Seen, error, plain, policy, statuses, wait_for_line
 from tests.e2e.house import HOST, House, connect_to, house, sh
-from tests.e2e.test_attacks_network import AMBIGUOUS, HOSTS, PLAIN, error, plain_server, statuses
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("attacks_doors"), pytest.mark.timeout(240)]
 
 DOORS = ("connect", "forward", "socks", "capture")
-POLICY = f"""\
-version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /lib, /proc, /dev/urandom, /etc, /var/log]
-  read_write: [/tmp, /dev/null]
-network_policies:
-  plain:
-    endpoints:
-      - host: {PLAIN}
-        port: 80
-        protocol: rest
-        enforcement: enforce
-        rules:
-          - allow: {{method: GET, path: /public/**}}
-          - allow: {{method: POST, path: /public/**}}
-        deny_rules:
-          - {{method: GET, path: /public/secret/**}}
+POLICY = policy(
+    plain(
+        "/**/python3*",
+        f"""\
       - host: {HOST}
         port: 443
         protocol: rest
         access: read-only
-    binaries: [{{path: "/**/python3*"}}]
-"""
+""",
+    )
+)
 
 INSIDE = '''
 import base64, json, socket, struct, sys
@@ -105,14 +94,8 @@ class Attack:
 
 
 @pytest.fixture(scope="module")
-def plain() -> Iterator[tuple[int, list[str]]]:
-    with plain_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def home(plain: tuple[int, list[str]]) -> Iterator[House]:
-    with house(extra_config=connect_to(PLAIN, plain[0], port=80)) as installation:
+def home(seen: Seen) -> Iterator[House]:
+    with house(extra_config=connect_to(PLAIN, seen.port, port=80)) as installation:
         installation.create("doors", POLICY)
         yield installation
 
@@ -131,8 +114,7 @@ async def speak(gateway: Gateway, attacks: dict[str, Attack]) -> dict[str, bytes
 
 
 async def logged(gateway: Gateway, text: str) -> bool:
-    script = f"timeout 60 grep -m1 -F -e '{text}' <(exec tail -n +1 -F /var/log/openshell.*.log 2>/dev/null)"
-    return (await sh(gateway, "doors", script)).code == 0
+    return await wait_for_line(gateway, "doors", text)
 
 
 def request(door: str, method: str, path: str, fields: bytes = b"", host: str = PLAIN) -> bytes:
@@ -146,19 +128,17 @@ LAST = b"Connection: close\r\n"
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_what_is_allowed_passes_so_that_a_refusal_means_something(
-    home: House, gateway: Gateway, plain: tuple[int, list[str]], door: str
+    home: House, gateway: Gateway, seen: Seen, door: str
 ) -> None:
     answers = await speak(gateway, {"ok": Attack(door, request(door, "GET", f"/public/{door}", LAST))})
     assert statuses(answers["ok"]) == [200], answers
-    assert f"GET /public/{door}" in plain[1]
+    assert f"GET /public/{door}" in seen.requests
 
 
 @pytest.mark.parametrize("door", ["socks", "capture"])
-async def test_no_spelling_of_a_host_gets_through(
-    home: House, gateway: Gateway, plain: tuple[int, list[str]], door: str
-) -> None:
+async def test_no_spelling_of_a_host_gets_through(home: House, gateway: Gateway, seen: Seen, door: str) -> None:
     """A-1 to A-9, where test_attacks_network does not go. A captured name is policy DNS's matter, an address ours."""
-    before = len(plain[1]), len(home.upstream.requests)
+    before = len(seen.requests), len(home.upstream.requests)
     attacks = {}
     for name, host in HOSTS.items():
         raw = host.strip("[]").encode()
@@ -178,21 +158,24 @@ async def test_no_spelling_of_a_host_gets_through(
             refused = answer.startswith(b"<no connection>") or answer == b"<reset>" or 403 in statuses(answer)
             assert refused, (name, answer)
             assert 200 not in statuses(answer)
-    assert (len(plain[1]), len(home.upstream.requests)) == before
-    assert await logged(gateway, "-> 140.82.114.4:80 [policy:- engine:opa]")
+    assert (len(seen.requests), len(home.upstream.requests)) == before
     if door == "capture":
+        # The name that the client brings along is judged; the log says where the connection was going.
+        assert await logged(gateway, "-> x:80 [policy:- engine:opa]")
+        assert await logged(gateway, "the connection was going to 140.82.114.4:80]")
+        assert await logged(gateway, "the connection was going to 169.254.169.254:80]")
         assert await logged(gateway, "plain.e2e.test.evil.test/dns [policy:- engine:dns]")
-        assert await logged(gateway, "-> 169.254.169.254:80 [policy:- engine:opa]")
     else:
+        assert await logged(gateway, "-> 140.82.114.4:80 [policy:- engine:opa]")
         assert await logged(gateway, "Proxy connection error: SOCKS5 name refused")
 
 
 @pytest.mark.parametrize("door", ["connect", "socks", "capture"])
 async def test_ambiguous_framing_is_refused_and_nothing_behind_it_is_read(
-    gateway: Gateway, plain: tuple[int, list[str]], door: str
+    gateway: Gateway, seen: Seen, door: str
 ) -> None:
     """B-3."""
-    before = list(plain[1])
+    before = list(seen.requests)
     smuggled = request(door, "GET", "/public/smuggled", LAST)
     attacks = {
         name: Attack(door, request(door, "POST", f"/public/{door}-framing", fields) + body + smuggled)
@@ -201,14 +184,12 @@ async def test_ambiguous_framing_is_refused_and_nothing_behind_it_is_read(
     for name, answer in (await speak(gateway, attacks)).items():
         assert statuses(answer) == [400], (name, answer)
         assert error(answer) == "bad_request", (name, answer)
-    assert [s for s in plain[1] if s not in before] == []
+    assert [s for s in seen.requests if s not in before] == []
     assert await logged(gateway, f"HTTP request rejected before policy evaluation for {PLAIN}:80: both Content-Length")
 
 
 @pytest.mark.parametrize("door", ["connect", "socks", "capture"])
-async def test_each_request_is_judged_and_names_its_own_host(
-    gateway: Gateway, plain: tuple[int, list[str]], door: str
-) -> None:
+async def test_each_request_is_judged_and_names_its_own_host(gateway: Gateway, seen: Seen, door: str) -> None:
     """B-1, B-4, B-7, B-9, B-15: pipelined, in a body, another authority, another spelling, another method."""
     first = request(door, "GET", "/public/first")
     hidden = request(door, "GET", "/private-in-body")
@@ -247,7 +228,7 @@ async def test_each_request_is_judged_and_names_its_own_host(
             "",
         ),
     }  # fmt: skip
-    before = len(plain[1])
+    before = len(seen.requests)
     answers = await speak(gateway, {name: Attack(door, payload) for name, (payload, _, _) in expected.items()})
     for name, (_, codes, told) in expected.items():
         assert statuses(answers[name]) == codes, (name, answers[name])
@@ -256,7 +237,7 @@ async def test_each_request_is_judged_and_names_its_own_host(
             denial = re.search(rb'"denial_id": "(d-[0-9a-f]+)"', answers[name])
             if denial:
                 assert await logged(gateway, denial[1].decode()), name
-    new = plain[1][before:]
+    new = seen.requests[before:]
     assert not [s for s in new if "second" in s or "private" in s or "secret" in s]
     assert all(s.split()[0] in ("GET", "POST") for s in new), new
 
@@ -284,10 +265,10 @@ async def test_what_is_neither_http_nor_tls_ends_there(home: House, gateway: Gat
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_another_port_of_an_allowed_host_and_a_special_host_elsewhere(
-    gateway: Gateway, plain: tuple[int, list[str]], door: str
+    gateway: Gateway, seen: Seen, door: str
 ) -> None:
     """B-13, B-14: the port is part of the rule, and `policy.local` is one port of one name."""
-    before = len(plain[1])
+    before = len(seen.requests)
     spoken = request("connect", "GET", "/public/x", LAST)
     special = request("connect", "GET", "/v1/policy/current", LAST, "policy.local")
     attacks = {
@@ -304,7 +285,7 @@ async def test_another_port_of_an_allowed_host_and_a_special_host_elsewhere(
     for name, answer in (await speak(gateway, attacks)).items():
         refused = answer == b"<socks 2>" if door == "socks" else statuses(answer) in ([403], [400])
         assert refused, (name, answer)
-    assert len(plain[1]) == before
+    assert len(seen.requests) == before
     assert await logged(gateway, f"{PLAIN}:8080")
 
 
@@ -361,9 +342,7 @@ else:
 
 
 @pytest.mark.parametrize("giver", ["allowed", "unlisted"])
-async def test_a_socket_that_is_handed_on_stays_its_makers(
-    gateway: Gateway, plain: tuple[int, list[str]], giver: str
-) -> None:
+async def test_a_socket_that_is_handed_on_stays_its_makers(gateway: Gateway, seen: Seen, giver: str) -> None:
     """F-5, as docs/isolation.md states it: SCM_RIGHTS moves a connection, not the name of the program that made it."""
     allowed, unlisted = "/usr/bin/python3", f"/tmp/unlisted-{giver}"
     first, second = (unlisted, allowed) if giver == "allowed" else (allowed, unlisted)
@@ -375,8 +354,8 @@ async def test_a_socket_that_is_handed_on_stays_its_makers(
     ran = await sh(gateway, "doors", script)
     if giver == "allowed":
         assert "200 OK" in ran.out, ran
-        assert f"GET /public/handed-{giver}" in plain[1]
+        assert f"GET /public/handed-{giver}" in seen.requests
     else:
         assert "403 Forbidden" in ran.out, ran
-        assert f"GET /public/handed-{giver}" not in plain[1]
+        assert f"GET /public/handed-{giver}" not in seen.requests
         assert await logged(gateway, f"DENIED {unlisted}(")

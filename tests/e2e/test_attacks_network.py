@@ -6,106 +6,46 @@ Every attack is checked three ways: nothing arrived at the upstream, the client 
 from __future__ import annotations
 
 import base64
-import contextlib
-import http.server
 import json
 import re
 import socket
-import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pytest
 
 from pyopenshell.client import Gateway
-from tests.e2e.house import HOST, RAW, House, house, sh
+from tests.attacks import ALLOWED as PLAIN
+from tests.attacks import AMBIGUOUS, HOSTS
+from tests.e2e.attacks import RULES, Seen, error, plain, policy, statuses, wait_for_line
+from tests.e2e.house import HOST, RAW, House, connect_to, house, sh
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("attacks_network")]
 
-PLAIN = "plain.e2e.test"
 # bash may speak at the doors here: its /dev/tcp is the raw socket that hand-made bytes need.
-POLICY = f"""\
-version: 1
-filesystem_policy:
-  include_workdir: true
-  read_only: [/usr, /lib, /proc, /dev/urandom, /etc, /var/log]
-  read_write: [/tmp, /dev/null]
-network_policies:
-  plain:
-    endpoints:
-      - host: {PLAIN}
-        port: 80
-        protocol: rest
-        enforcement: enforce
-        rules:
-          - allow: {{method: GET, path: /public/**}}
-          - allow: {{method: POST, path: /public/**}}
-        deny_rules:
-          - {{method: GET, path: /public/secret/**}}
-    binaries: [{{path: /usr/bin/bash}}]
+POLICY = policy(
+    plain("/usr/bin/bash"),
+    f"""\
   tls:
     endpoints:
       - host: {HOST}
         port: 443
         protocol: rest
         enforcement: enforce
-        rules:
-          - allow: {{method: GET, path: /public/**}}
-          - allow: {{method: POST, path: /public/**}}
-        deny_rules:
-          - {{method: GET, path: /public/secret/**}}
+{RULES}
     binaries: [{{path: /usr/bin/bash}}, {{path: /usr/bin/curl}}]
-"""
-
-
-class Recorder(http.server.BaseHTTPRequestHandler):
-    """Answers everything and remembers what was asked, as a lenient server would have understood it."""
-
-    protocol_version = "HTTP/1.1"
-    seen: list[str]
-
-    def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.seen.append(f"{self.command} {self.path}")
-        self.send_response(200)
-        self.send_header("Content-Length", "3")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(b"ok\n")
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_TRACE = do_OPTIONS = answer  # noqa: N815
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
-
-
-@contextlib.contextmanager
-def plain_server() -> Iterator[tuple[int, list[str]]]:
-    seen: list[str] = []
-    handler = type("Seen", (Recorder,), {"seen": seen})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield server.server_address[1], seen
-        finally:
-            server.shutdown()
-            thread.join(5)
+""",
+)
 
 
 @pytest.fixture(scope="module")
-def plain() -> Iterator[tuple[int, list[str]]]:
-    with plain_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def home(plain: tuple[int, list[str]]) -> Iterator[House]:
-    override = f'[[openshell.gateway.connect_to]]\nhost = "{PLAIN}"\nport = 80\naddress = "127.0.0.1:{plain[0]}"\n'
-    with house(extra_config=override) as installation:
+def home(seen: Seen) -> Iterator[House]:
+    with house(extra_config=connect_to(PLAIN, seen.port, port=80)) as installation:
         installation.create("net", POLICY)
         yield installation
+
+
+async def logged(gateway: Gateway, text: str) -> bool:
+    return await wait_for_line(gateway, "net", text)
 
 
 async def at_the_door(gateway: Gateway, payloads: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -121,53 +61,8 @@ async def at_the_door(gateway: Gateway, payloads: Mapping[str, bytes]) -> dict[s
     return {name: base64.b64decode(line) for name, line in zip(payloads, lines, strict=True)}
 
 
-def statuses(answer: bytes) -> list[int]:
-    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
-
-
-def error(answer: bytes) -> str:
-    """The `error` of the last JSON answer."""
-    return str(json.loads(answer[answer.rindex(b'{"error"') :])["error"])
-
-
-async def logged(gateway: Gateway, text: str) -> bool:
-    """Wait until a line of the sandbox's log has `text`."""
-    script = f"timeout 10 grep -m1 -F -e '{text}' <(exec tail -n +1 -F /var/log/openshell.*.log 2>/dev/null)"
-    return (await sh(gateway, "net", script)).code == 0
-
-
-HOSTS = {
-    "nul": "plain.e2e.test\0.evil.test",
-    "encoded nul": "plain.e2e.test%00.evil.test",
-    "tab": "plain.e2e.test\t",
-    "suffix": "plain.e2e.test.evil.test",
-    "prefix": "evilplain.e2e.test",
-    "user": "plain.e2e.test@evil.test",
-    "backslash": "plain.e2e.test\\.evil.test",
-    "fragment": "plain.e2e.test#evil.test",
-    "integer": "2130706433",
-    "octal": "0177.0.0.1",
-    "hexadecimal": "0x7f.1",
-    "short": "127.1",
-    "mapped": "[::ffff:127.0.0.1]",
-    "mapped metadata": "[::ffff:169.254.169.254]",
-    "nat64": "[64:ff9b::7f00:1]",
-    "6to4": "[2002:7f00:1::]",
-    "zone": "[::1%25lo]",
-    "unspecified": "0.0.0.0",
-    "metadata": "metadata.google.internal",
-    "raw address": "140.82.114.4",
-    "bracketed name": "[plain.e2e.test]",
-    "wildcard": "*",
-    "empty label": "a..b",
-    "homograph": "pl\u0430in.e2e.test",
-}
-
-
-async def test_no_spelling_of_a_host_gets_through_a_door(
-    home: House, gateway: Gateway, plain: tuple[int, list[str]]
-) -> None:
-    before = len(plain[1]), len(home.upstream.requests)
+async def test_no_spelling_of_a_host_gets_through_a_door(home: House, gateway: Gateway, seen: Seen) -> None:
+    before = len(seen.requests), len(home.upstream.requests)
     attacks = {}
     for name, host in HOSTS.items():
         raw = host.encode()
@@ -176,42 +71,13 @@ async def test_no_spelling_of_a_host_gets_through_a_door(
     for name, answer in (await at_the_door(gateway, attacks)).items():
         assert statuses(answer) in ([400], [403]), (name, answer)
         assert error(answer) in ("bad_request", "policy_denied", "ssrf_denied"), (name, answer)
-    assert (len(plain[1]), len(home.upstream.requests)) == before
+    assert (len(seen.requests), len(home.upstream.requests)) == before
     assert await logged(gateway, "-> 140.82.114.4:443 [policy:- engine:opa]")
     assert await logged(gateway, "Proxy connection error: IPv4 address is not in dotted-decimal form")
 
 
-AMBIGUOUS = {
-    "length and chunked": (b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"),
-    "two lengths": (b"Content-Length: 5\r\nContent-Length: 6\r\n", b"hello"),
-    "same length twice": (b"Content-Length: 5\r\nContent-Length: 5\r\n", b"hello"),
-    "length list": (b"Content-Length: 5, 5\r\n", b"hello"),
-    "length with sign": (b"Content-Length: +5\r\n", b"hello"),
-    "length in hexadecimal": (b"Content-Length: 0x5\r\n", b"hello"),
-    "xchunked": (b"Transfer-Encoding: xchunked\r\n", b"0\r\n\r\n"),
-    "chunked, identity": (b"Transfer-Encoding: chunked, identity\r\n", b"0\r\n\r\n"),
-    "chunked twice": (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"),
-    "vertical tab": (b"Transfer-Encoding: \x0bchunked\r\n", b"0\r\n\r\n"),
-    "blank before colon": (b"Transfer-Encoding : chunked\r\n", b"0\r\n\r\n"),
-    "folded": (b"Transfer-Encoding:\r\n chunked\r\n", b"0\r\n\r\n"),
-    "bare line feed": (b"X: a\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"),
-    "bare return": (b"X: a\rTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"),
-    "nul": (b"X: a\0b\r\n", b""),
-    "no utf-8": (b"X: \xff\xfe\r\n", b""),
-    "two hosts": (b"Host: evil.test\r\n", b""),
-    "dropped length": (b"Connection: content-length\r\nContent-Length: 5\r\n", b"hello"),
-    "bare line feed in chunk": (b"Transfer-Encoding: chunked\r\n", b"5\nhello\n0\n\n"),
-    "line feed in extension": (b"Transfer-Encoding: chunked\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n"),
-    "chunk too long": (b"Transfer-Encoding: chunked\r\n", b"5\r\nhelloXX\r\n0\r\n\r\n"),
-    "chunk with blank": (b"Transfer-Encoding: chunked\r\n", b"5 \r\nhello\r\n0\r\n\r\n"),
-    "length in trailer": (b"Transfer-Encoding: chunked\r\n", b"0\r\nContent-Length: 5\r\n\r\n"),
-}
-
-
-async def test_ambiguous_framing_is_refused_and_nothing_behind_it_is_read(
-    gateway: Gateway, plain: tuple[int, list[str]]
-) -> None:
-    before = list(plain[1])
+async def test_ambiguous_framing_is_refused_and_nothing_behind_it_is_read(gateway: Gateway, seen: Seen) -> None:
+    before = list(seen.requests)
     smuggled = f"GET http://{PLAIN}/public/smuggled HTTP/1.1\r\nHost: {PLAIN}\r\nConnection: close\r\n\r\n".encode()
     attacks = {
         name: f"POST http://{PLAIN}/public/framing HTTP/1.1\r\nHost: {PLAIN}\r\n".encode()
@@ -224,11 +90,11 @@ async def test_ambiguous_framing_is_refused_and_nothing_behind_it_is_read(
     for name, answer in (await at_the_door(gateway, attacks)).items():
         assert statuses(answer) == [400], (name, answer)
         assert error(answer) == "bad_request", (name, answer)
-    assert [s for s in plain[1] if s not in before] == []
+    assert [s for s in seen.requests if s not in before] == []
     assert await logged(gateway, "Proxy connection error: both Content-Length and Transfer-Encoding")
 
 
-async def test_a_pipelined_second_request_is_judged_on_its_own(gateway: Gateway, plain: tuple[int, list[str]]) -> None:
+async def test_a_pipelined_second_request_is_judged_on_its_own(gateway: Gateway, seen: Seen) -> None:
     def request(line: str, rest: str = "") -> bytes:
         return f"{line} HTTP/1.1\r\nHost: {PLAIN}\r\n{rest}\r\n".encode()
 
@@ -251,7 +117,7 @@ async def test_a_pipelined_second_request_is_judged_on_its_own(gateway: Gateway,
         "host": [200, 403],
         "body": [200, 200],
     }
-    assert not [s for s in plain[1] if "second" in s or "private" in s]
+    assert not [s for s in seen.requests if "second" in s or "private" in s]
 
 
 async def test_protocols_that_cannot_be_inspected_end_at_the_tunnel(home: House, gateway: Gateway) -> None:

@@ -322,6 +322,9 @@ async def test_a_captured_tls_client_is_refused_with_an_alert_and_a_mute_one_wit
             ("other.test", "transparent-tcp"),
             ("other.test", "transparent-tcp"),
         ]
+        where = "; the connection was going to 192.0.2.1:443"
+        assert [denial.reason.endswith(where) for denial in r.denials] == [True, False, False, False]
+        assert any("-> other.test:443" in line and f"{where}]" in line for line in r.log.lines())
 
 
 async def socks(r: Rig, data: bytes) -> bytes:

@@ -49,6 +49,12 @@ class Intent:
     port: int
     method: str = ""
     """Of the request, where the door reads one before it asks (plain HTTP)."""
+    at: str = ""
+    """Address:port that the client connected to, where what is judged is a name that it brought along."""
+
+    def because(self, reason: str) -> str:
+        """`reason`, and for the log and the reader where the connection was going."""
+        return f"{reason}; the connection was going to {self.at}" if self.at else reason
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -297,7 +303,7 @@ class Admitter:
             pid=identity.pid,
             sha256=identity.sha256,
             policy=decision.rule,
-            reason=decision.reason,
+            reason=intent.because(decision.reason),
             condition=decision.condition.value,
             nearest=nearest,
         )
@@ -316,7 +322,7 @@ class Admitter:
             pid=identity.pid,
             sha256=identity.sha256,
             policy=cell.decision.rule,
-            reason=refusal.reason,
+            reason=intent.because(refusal.reason),
             condition=refusal.condition,
             proposable=refusal.fixable,
         )

@@ -10,6 +10,7 @@ A refused client hears it in its own language: the envelope in HTTP, an alert in
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
 from pyopenshell.policy.decision import Condition
@@ -148,7 +149,9 @@ class CaptureDoor:
         denial, self._denial = self._denial, None
         self._disarm()
         if name and name != LOCAL_HOST and not is_ip_literal(name):
-            self._handle = self._desk.ask(self, self._peer, self._intent("transparent-tcp", name))
+            at = f"{bracketed(self._host)}:{self._port}"
+            intent = dataclasses.replace(self._intent("transparent-tcp", name), at=at)
+            self._handle = self._desk.ask(self, self._peer, intent)
         else:
             assert denial is not None
             self._desk.settle(self, self._peer, self._intent("bypass", self._host), denial)
