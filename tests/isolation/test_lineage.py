@@ -201,7 +201,9 @@ def test_only_one_that_still_waits_ends_a_doubt(child: subprocess.Popen[bytes]) 
     script = "import subprocess, sys; subprocess.run(['/bin/sleep', '0']); print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
-        line._doubtful[other.pid] = lineage._Predecessors(read_stat(other.pid).start, {read_image(child.pid)})
+        line._doubtful[other.pid] = lineage._Predecessors(
+            read_stat(other.pid).start, {lineage._digest(read_image(child.pid))}
+        )
         other.stdout.readline()
         line.executing(other.pid, lambda: False)
         assert len(line) == 1

@@ -160,14 +160,27 @@ async def test_full_tables_forget_and_never_confuse(
     told.record(10, 1)
     told.record(11, 9)
     assert await told.who(11) == "/9"
-    assert [await told.who(mark) for mark in range(1, 11)] == ["connection_unseen"] * 4 + [
-        "/5",
-        "/6",
-        "/7",
-        "/8",
-        "/9",
-        "connection_unseen",
-    ]
+    # Of the eight records that are left, those whose chain is remembered.
+    unseen = "connection_unseen"
+    assert [await told.who(mark) for mark in range(1, 11)] == [unseen] * 7 + ["/8", "/9", unseen]
+
+
+async def test_chains_are_bounded_by_what_they_weigh(
+    make_told: Callable[[], Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long names of programs must not let few chains, or the records that speak of them, cost much."""
+    monkeypatch.setattr(rooms, "CHAIN_BYTES", 10_000)
+    told = make_told()
+    for mark in range(1, 101):
+        told.introduce(mark, mark, f"/{'x' * 4000}{mark}")
+        while told.identity._take():
+            pass
+    assert await told.who(100) == f"/{'x' * 4000}100"
+    known = [await told.who(mark) != "connection_unseen" for mark in range(1, 100)]
+    assert known == sorted(known), "the oldest went first"
+    assert 2 <= sum(known) <= 5
+    told.record(101, 100)
+    assert await told.who(101) == f"/{'x' * 4000}100"
 
 
 async def test_programs_are_known_on_a_machine_without_a_thread_to_spare(

@@ -93,9 +93,11 @@ def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:
                 raise ChannelError("descriptors without a message")
             return None, []
         message = json.loads(data)
-        if "@" in message:
+        if isinstance(message, dict) and "@" in message:
             message = _unspill(message["@"], fds)
-    except (ValueError, TypeError) as error:
+        if not isinstance(message, dict):
+            raise ChannelError("message is no object")
+    except (ValueError, TypeError, RecursionError) as error:
         close_all(fds)
         raise ChannelError("message is not JSON") from error
     except ChannelError:

@@ -20,7 +20,16 @@ from typing import Any, NamedTuple, Protocol
 from pyopenshell.isolation import channel
 from pyopenshell.isolation.netlink import SocketDiagnosis
 from pyopenshell.isolation.network import original_destination
-from pyopenshell.isolation.processes import Image, Key, ancestors, read_image, read_status, stat_key
+from pyopenshell.isolation.processes import (
+    CHAIN_BYTES,
+    Image,
+    Key,
+    ancestors,
+    read_image,
+    read_status,
+    stat_key,
+    weight,
+)
 from pyopenshell.isolation.watcher import NOBODY, RECORD, SO_MARK, TARGET
 
 
@@ -58,7 +67,7 @@ class Identifier(Protocol):
 _RECORDS = 65536
 """Connections remembered until they arrive; when full the older half is forgotten, and forgotten means denied."""
 _CHAINS = 8192
-"""Twice what the watcher speaks of, so that none is forgotten that it still uses."""
+"""Twice what the watcher speaks of, in number as in bytes, so that none is forgotten that it still uses."""
 _IMAGES = 65536
 """Distinct image files over the life of a sandbox; one more is not hashed, and so denied."""
 TRUSTED_LIMIT = 4 << 20
@@ -83,9 +92,10 @@ class _Link(NamedTuple):
 class _Chain:
     """The caller's image, then its ancestors', nearest first. Judged once: what was trusted stays trusted."""
 
-    __slots__ = ("ancestors", "doubtful", "exe", "links", "sha256")
+    __slots__ = ("ancestors", "doubtful", "exe", "links", "sha256", "weight")
 
-    def __init__(self, links: Sequence[_Link]) -> None:
+    def __init__(self, links: Sequence[_Link], weighs: int = 0) -> None:
+        self.weight = weighs
         self.links = tuple(links)
         self.exe = links[0].path
         self.sha256 = ""
@@ -94,8 +104,8 @@ class _Chain:
 
 
 class _Record(NamedTuple):
-    chain: _Chain | None
-    """None: several programs."""
+    chain: int
+    """Its number; NOBODY: several programs. Not the chain itself: records outnumber what may be remembered of those."""
     pid: int
 
 
@@ -137,6 +147,8 @@ class ConnectionIdentity:
         self._targets: dict[int, tuple[str, int]] = {}
         self._refused = refused
         self._chains: dict[int, _Chain] = {}
+        self._weight = 0
+        """Of the chains, see `processes.weight`."""
         self._hashes: dict[Key, str] = {}
         self._pending: dict[Key, asyncio.Future[str]] = {}
         self._trusted: dict[str, str] = {}
@@ -177,9 +189,10 @@ class ConnectionIdentity:
     async def identify(self, accepted: socket.socket) -> Identity:
         """See `Identifier`. The usual path (a chain that was seen before) does not wait for anything."""
         if self._socket is None:
-            chain, pid = await self._scan(accepted)
+            found: tuple[_Chain | None, int] = await self._scan(accepted)
         else:
-            chain, pid = self._recorded(accepted)
+            found = self._recorded(accepted)
+        chain, pid = found
         if chain is None:
             raise IdentityError("owner_ambiguous", "ambiguous shared socket ownership: several programs connected it")
         if not chain.sha256:
@@ -202,7 +215,8 @@ class ConnectionIdentity:
             return self._targets.pop(mark, None)
         return None
 
-    def _recorded(self, accepted: socket.socket) -> _Record:
+    def _recorded(self, accepted: socket.socket) -> tuple[_Chain | None, int]:
+        """Chain and pid; None: several programs."""
         try:
             mark = accepted.getsockopt(socket.SOL_SOCKET, SO_MARK) & 0xFFFFFFFF
         except OSError:
@@ -212,9 +226,9 @@ class ConnectionIdentity:
             if record is not None or not self._take(1):
                 break
             record = self._records.pop(mark, None)  # sent before connect() returned: it is here or it never was
-        if record is None:
+        if record is None or (record.chain != NOBODY and record.chain not in self._chains):
             raise IdentityError("connection_unseen", "nobody was seen making this connection")
-        return record
+        return self._chains.get(record.chain), record.pid
 
     async def _judge(self, chain: _Chain) -> None:
         """Hash what is new, compare with what is trusted. Raises IdentityError."""
@@ -281,8 +295,7 @@ class ConnectionIdentity:
             return
         if size == RECORD.size:
             mark, number, pid = RECORD.unpack_from(self._buffer)
-            chain = self._chains.get(number)
-            if chain is None and number != NOBODY:
+            if number not in self._chains and number != NOBODY:
                 return  # not told: the connection stays unseen
         else:
             message = json.loads(memoryview(self._buffer)[:size].tobytes())
@@ -292,12 +305,12 @@ class ConnectionIdentity:
                 self._refused(CallRefused(message["refused"], exe, message["p"], message["count"]))
                 return
             mark, number, pid = message["m"], message["c"], message["p"]
-            chain = self._introduced(message, fds)
-            self._chains[number] = chain
-            if len(self._chains) > _CHAINS:
-                del self._chains[next(iter(self._chains))]
+            self._chains[number] = chain = self._introduced(message, fds)
+            self._weight += chain.weight
+            while len(self._chains) > _CHAINS or self._weight - chain.weight > 2 * CHAIN_BYTES:
+                self._weight -= self._chains.pop(next(iter(self._chains))).weight
         _bound(self._records)
-        self._records[mark] = _Record(chain, pid)
+        self._records[mark] = _Record(number, pid)
 
     def _introduced(self, message: dict[str, Any], fds: list[int]) -> _Chain:
         links = [
@@ -306,7 +319,7 @@ class ConnectionIdentity:
         ]
         for index, fd in zip(message["n"], fds, strict=True):
             self._start_hash(links[index].key, fd)
-        return _Chain(links)
+        return _Chain(links, weight(path for path, *_ in message["x"]))
 
     def _start_hash(self, key: Key, fd: int) -> None:
         full = len(self._hashes) + len(self._pending) >= _IMAGES
@@ -324,7 +337,7 @@ class ConnectionIdentity:
             self._hashes[key] = done.result()
             del self._pending[key]
 
-    async def _scan(self, accepted: socket.socket) -> _Record:
+    async def _scan(self, accepted: socket.socket) -> tuple[_Chain, int]:
         found = _lookup(self._diagnosis, accepted)
         if found is None:
             raise IdentityError("connection_gone", "the connection is already gone")
@@ -344,7 +357,7 @@ class ConnectionIdentity:
         if len({links for _, links in owners}) > 1:
             raise IdentityError("owner_ambiguous", "ambiguous shared socket ownership")
         pid, links = owners[0]
-        return _Record(_Chain(links), pid)
+        return _Chain(links), pid
 
 
 def _bound(table: dict[int, Any]) -> None:

@@ -9,6 +9,7 @@ could later pass for a descendant. Anything else is doubt, and doubt counts for 
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import os
 from collections.abc import Callable
@@ -25,8 +26,13 @@ _SWEPT = 2
 class _Predecessors(NamedTuple):
     start: int
     """With the process id: which process."""
-    images: set[Image]
-    """What it was when it executed something although it had children or threads."""
+    images: set[bytes]
+    """Digests of what it was when it executed something although it had children or threads."""
+
+
+def _digest(image: Image) -> bytes:
+    """In place of the image: its path may have 4 KiB, and there may be as many as processes."""
+    return hashlib.blake2b(repr(image).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class Lineage:
@@ -56,7 +62,7 @@ class Lineage:
         self._sweep()
         if len(self._doubtful) >= _LIMIT:
             raise OSError(errno.EAGAIN, "too many processes changed their program while they had children")
-        images.add(image)  # a second image is enough for doubt; more than two add nothing
+        images.add(_digest(image))  # a second image is enough for doubt; more than two add nothing
         while len(images) > 2:
             images.pop()
         self._doubtful[status.group] = _Predecessors(start, images)
@@ -70,7 +76,7 @@ class Lineage:
         if known is None or known.start != start:
             return True
         # Read a second time: the execve was let go and may take effect between the parts of the first reading.
-        return known.images == {image} and read_image(pid, self._proc) == image
+        return known.images == {_digest(image)} and read_image(pid, self._proc) == image
 
     def _parent(self, pid: int) -> bool:
         try:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _DELETED = " (deleted)"
@@ -94,6 +95,16 @@ def read_image(pid: int, proc: str = "/proc") -> Image:
     if deleted and path.endswith(_DELETED):
         path = path.removesuffix(_DELETED)
     return Image(path, stat_key(info), deleted)
+
+
+CHAIN_BYTES = 4 << 20
+"""Of the chains of programs that a watcher speaks of by number; `weight` says what one counts."""
+_LINK_BYTES = 256
+
+
+def weight(paths: Iterable[str]) -> int:
+    """What a chain of programs costs whoever remembers it. Paths are the sandbox's choice, up to 4 KiB each."""
+    return sum(_LINK_BYTES + len(path) for path in paths)
 
 
 class Ancestor(NamedTuple):

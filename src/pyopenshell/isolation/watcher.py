@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 
 from pyopenshell.isolation import channel, redirect, seccomp, syscalls
 from pyopenshell.isolation.lineage import Lineage
-from pyopenshell.isolation.processes import Image, Key, ancestors, read_image, read_status
+from pyopenshell.isolation.processes import CHAIN_BYTES, Image, Key, ancestors, read_image, read_status, weight
 
 RECORD: Final = struct.Struct("=III")
 TARGET: Final = struct.Struct("=I16sHB")
@@ -76,6 +76,8 @@ class _Sandbox:
         self._lineage = Lineage()
         self._images: set[Key] = set()
         self._chains: dict[tuple[_Link, ...], int] = {}
+        self._weight = 0
+        """Of the chains, see `processes.weight`."""
         self._callers: dict[int, int] = {}  # number of a connection -> chain
         self._last_mark = self._last_chain = 0
         with contextlib.suppress(OSError):
@@ -222,9 +224,13 @@ class _Sandbox:
         record = {"m": mark, "p": caller.pid, "c": number, "x": images, "n": caller.new}
         self._send(json.dumps(record, separators=(",", ":")).encode(), opened)
         self._last_chain = number
-        if len(self._chains) >= _SEEN_CHAINS or len(self._images) >= _SEEN_IMAGES:
+        heavier = weight(link.image.path for link in caller.chain)
+        self._weight += heavier
+        full = len(self._chains) >= _SEEN_CHAINS or len(self._images) >= _SEEN_IMAGES
+        if full or self._weight > CHAIN_BYTES:
             self._chains.clear()
             self._images.clear()
+            self._weight = heavier
         self._chains[caller.chain] = number
         self._images.update(link.image.key for link in caller.chain)
         return number

@@ -1,34 +1,22 @@
 """Hostile bytes made from good ones, by a random source: hypothesis' own in short tests, a seed in long ones.
 
-Each check takes such a source, lets one parser eat, holds it to its laws, and counts what it has seen.
+Each check takes such a source, lets one parser eat, holds it to its laws, and counts what it has seen. The laws are
+those of `targets`, and for responses also what h11 makes of them.
 """
 
 from __future__ import annotations
 
-import json
 import random
-import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import dns.exception
-import dns.message
 import h11
 
-from pyopenshell.policy.engine import compile as compile_policy
-from pyopenshell.policy.hosts import canonical_host
-from pyopenshell.policy.model import Policy
-from pyopenshell.policy.proposal import MAX_BODY, ProposalError, parse
-from pyopenshell.supervisor.current import Current
-from pyopenshell.supervisor.proxy import socks
 from pyopenshell.supervisor.proxy.channel import Route
 from pyopenshell.supervisor.proxy.http1 import Framing, MessageError, parse_response
-from pyopenshell.supervisor.proxy.names import Names
-from pyopenshell.supervisor.proxy.policy_dns import FrameError, Frames, PolicyDns, framed
 from pyopenshell.supervisor.proxy.relay import Relay
-from pyopenshell.supervisor.proxy.sniff import HelloError, server_name
-from tests.supervisor.proxy.rig import raw, rule
+from tests.supervisor.proxy.targets import TARGETS
 from tests.supervisor.proxy.test_fuzz import House, Wire
 
 Check = Callable[[random.Random], Counter[str]]
@@ -162,37 +150,6 @@ def response(source: random.Random) -> Counter[str]:
     return seen
 
 
-# ----------------------------------------------------------------------------------------------------------- proposals
-
-PROPOSALS = [
-    json.dumps(
-        {
-            "intent_summary": "read the API",
-            "operations": [
-                {
-                    "addRule": {
-                        "ruleName": "api",
-                        "rule": {
-                            "name": "api",
-                            "endpoints": [
-                                {
-                                    "host": "api.example.com",
-                                    "port": 443,
-                                    "protocol": "rest",
-                                    "enforcement": "enforce",
-                                    "rules": [{"allow": {"method": "GET", "path": "/v1/**"}}],
-                                }
-                            ],
-                            "binaries": [{"path": "/usr/bin/curl"}],
-                        },
-                    }
-                }
-            ],
-        }
-    ).encode(),
-    b'{"operations": [{"addRule": {"ruleName": "x", "rule": {"endpoints": [{"host": "a.example.com", "port": 80}],'
-    b' "binaries": [{"path": "/usr/bin/git"}]}}}]}',
-]
 JSON_WORDS = [
     b"{",
     b"}",
@@ -226,45 +183,6 @@ JSON_WORDS = [
 ]
 
 
-def proposal(source: random.Random) -> Counter[str]:
-    """Rules that carry the mark of a proposal, or one printable sentence; nothing else, and nothing long."""
-    data = mutated(source, PROPOSALS, JSON_WORDS)
-    seen = Counter({"bodies": 1, "accepted": 0})
-    try:
-        found = parse(data)
-    except ProposalError as error:
-        refusal: str | None = error.detail
-    else:
-        refusal = None
-    if refusal is not None:
-        assert refusal.strip(), data
-        assert refusal.isprintable(), (data, refusal)
-        assert len(refusal) < 2 * MAX_BODY
-        return seen
-    assert found.operations
-    for operation in found.operations:
-        assert operation.rule.endpoints, data
-        assert operation.rule.binaries, data
-        for endpoint in operation.rule.endpoints:
-            assert endpoint.advisor_proposed, data
-            assert not endpoint.allowed_ips, data
-    seen["accepted"] += 1
-    return seen
-
-
-# ----------------------------------------------------------------------------------------------------------------- DNS
-
-QUERIES = [
-    dns.message.make_query(name, kind, use_edns=edns).to_wire()
-    for name, kind, edns in (
-        ("api.test.", "A", -1),
-        ("API.test.", "AAAA", 0),
-        ("x.wild.test.", "A", 0),
-        ("evil.test.", "A", -1),
-        ("api.test.", "HTTPS", 0),
-        ("1.0.18.198.in-addr.arpa.", "PTR", 0),
-    )
-]
 DNS_WORDS = [
     b"\0",
     b"\xc0\x0c",
@@ -283,61 +201,6 @@ DNS_WORDS = [
     b"\x04wild",
     b"\x05a.b\0c",
 ]
-ALLOWED = ("api.test", "policy.local", "localhost")
-
-
-def question(source: random.Random) -> Counter[str]:
-    """An answer of bounded size to the same question, with an address only for names that the policy has."""
-    policy = Policy(rules=(rule("r", raw("api.test"), raw("*.wild.test")),))
-    refused: list[str] = []
-    server = PolicyDns(
-        Current(compile_policy(policy)),
-        Names(),
-        ipv6=True,
-        refused=lambda name, _: refused.append(name) or "d-1",  # type: ignore[func-returns-value]
-        full=lambda _: None,
-    )
-    data = mutated(source, QUERIES, DNS_WORDS)
-    answer = server.answer(data)
-    seen = Counter({"questions": 1, "addresses": 0})
-    if answer is None:
-        assert len(data) < 12 or len(data) > 4096 or data[2] & 0x80, data
-        return seen
-    assert answer[:2] == data[:2], data
-    assert answer[2] & 0x80, data
-    assert len(answer) < len(data) + 400, data
-    try:
-        message = dns.message.from_wire(answer)
-    except dns.exception.DNSException as error:
-        raise AssertionError(f"an answer that is no message: {data!r}") from error
-    for records in message.answer:
-        host = canonical_host(records.name.to_text(omit_final_dot=True))
-        known = host in ALLOWED or host.endswith((".wild.test", ".localhost", ".in-addr.arpa"))
-        assert known, (data, host)
-        seen["addresses"] += 1
-    stream = framed(data) * 2 if 12 <= len(data) <= 4096 else data
-    assert unframed([stream]) == unframed(pieces(source, stream)), data
-    return seen
-
-
-def unframed(data: Sequence[bytes]) -> tuple[list[bytes], bool]:
-    frames, messages = Frames(), list[bytes]()
-    for piece in data:
-        try:
-            messages += frames.feed(piece)
-        except FrameError:
-            return [], True
-    return messages, False
-
-
-# --------------------------------------------------------------------------------------------------------------- SOCKS
-
-GREETINGS = [
-    b"\5\1\0" + b"\5\1\0\3\x08api.test\x01\xbb",
-    b"\5\2\0\2" + b"\5\1\0\1\x7f\0\0\1\0\x50rest",
-    b"\5\1\2" + b"\1\1u\1p" + b"\5\1\0\4" + bytes(15) + b"\1\x01\xbb",
-    b"\5\1\0" + b"\5\3\0\3\x08api.test\x01\xbb",
-]
 SOCKS_WORDS = [
     b"\0",
     b"\5",
@@ -354,58 +217,6 @@ SOCKS_WORDS = [
 ]
 
 
-def greeting(source: random.Random) -> Counter[str]:
-    """The same request, refusal or patience in any pieces; a request's host is canonical."""
-    data = mutated(source, GREETINGS, SOCKS_WORDS)
-    whole = greeted([data])
-    assert whole == greeted(pieces(source, data)), data
-    host = whole[0]
-    if host:
-        assert canonical_host(host) == host, data
-    return Counter({"greetings": 1, "requests": int(bool(host))})
-
-
-def greeted(data: Sequence[bytes]) -> tuple[str, int, bytes, bytes, str]:
-    """(host, port, rest, what the client was told, refusal)."""
-    handshake, told = socks.Handshake(), b""
-    for at, piece in enumerate(data):
-        try:
-            request = handshake.feed(piece)
-        except socks.SocksError as error:
-            return "", 0, b"", told + handshake.out + error.wire, str(error)
-        told, handshake.out = told + handshake.out, b""
-        assert len(told) < 8
-        if request is not None:
-            return request.host, request.port, request.rest + b"".join(data[at + 1 :]), told, ""
-    return "", 0, b"", told, ""
-
-
-# --------------------------------------------------------------------------------------------------------- ClientHello
-
-
-def _hello(name: str | None, alpn: bool) -> bytes:
-    out = ssl.MemoryBIO()
-    context = ssl.create_default_context()
-    context.check_hostname = name is not None
-    if alpn:
-        context.set_alpn_protocols(["h2", "http/1.1"])
-    try:
-        context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name).do_handshake()
-    except ssl.SSLWantReadError:
-        return out.read()
-    raise AssertionError("a handshake without a server")
-
-
-HELLOS = [_hello("api.test", True), _hello("api.test", False), _hello(None, False)]
-HELLOS += [
-    b"\x16\x03\x01"
-    + len(h[5:25]).to_bytes(2, "big")
-    + h[5:25]
-    + b"\x16\x03\x01"
-    + len(h[25:]).to_bytes(2, "big")
-    + h[25:]
-    for h in HELLOS[:2]
-]
 HELLO_WORDS = [
     b"\0",
     b"\xff",
@@ -416,35 +227,42 @@ HELLO_WORDS = [
     b"\0\x05",
     b"\x01",
 ]
+FRAME_WORDS = [
+    b"\0",
+    b"\x80",
+    b"\x81",
+    b"\x82\x80\0\0\0\0",
+    b"\x88",
+    b"\x89\x00",
+    b"\x7e\0\x7e",
+    b"\x7f" + bytes(8),
+    b"\xfe",
+    b"\xff",
+    b"\xc3\xa9",
+]
+CHUNK_WORDS = [b"\r\n", b"\n", b"0", b"0\r\n\r\n", b"5\r\n", b";", b"fffffffffffffff", b"0x", b" ", b"T: 1\r\n", b"\0"]
+WORDS: dict[str, list[bytes]] = {
+    "chunked": CHUNK_WORDS,
+    "socks": SOCKS_WORDS,
+    "hello": HELLO_WORDS,
+    "dns": DNS_WORDS,
+    "dns-stream": [b"\0", b"\0\x0c", b"\xff\xff", bytes(12)],
+    "server-frames": FRAME_WORDS,
+    "client-frames": FRAME_WORDS,
+    "authority": [b":", b"@", b"[", b"]", b".", b"%00", b"/", b"http://", b"https://", b"0x7f", b"\xff", b"*", b" "],
+    "process": [b"\n", b"PPid:\t1\n", b")", b" (", b"\t", b"\xff"],
+} | dict.fromkeys(("graphql", "json-rpc", "mcp", "ws-message", "proposal", "letter"), JSON_WORDS)
 
 
-def hello(source: random.Random) -> Counter[str]:
-    """A name, a refusal or more patience; and whoever decided on a part had decided the same on the whole."""
-    data = mutated(source, HELLOS, HELLO_WORDS)
-    final = named(data)
-    arrived = b""
-    for piece in pieces(source, data):
-        arrived += piece
-        early = named(arrived)
-        if early is not None:
-            assert early == final, data
-            break
-    return Counter({"hellos": 1, "named": int(bool(final) and final != "!")})
+def check(name: str) -> Check:
+    target, seeds = TARGETS[name]
+
+    def run(source: random.Random) -> Counter[str]:
+        data = mutated(source, seeds, WORDS.get(name, HTTP_WORDS))
+        cuts = [source.randint(1, 9) for _ in range(source.randint(0, 4))]
+        return Counter({name: 1, "taken": int(target(data, cuts))})
+
+    return run
 
 
-def named(data: bytes) -> str | None:
-    try:
-        name = server_name(data)
-    except HelloError:
-        return "!"
-    assert name is None or len(name) < 256
-    return name
-
-
-CHECKS: dict[str, Check] = {
-    "response": response,
-    "proposal": proposal,
-    "dns": question,
-    "socks": greeting,
-    "hello": hello,
-}
+CHECKS: dict[str, Check] = {"response": response, **{name: check(name) for name in TARGETS}}

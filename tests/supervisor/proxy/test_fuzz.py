@@ -234,6 +234,13 @@ def test_h11_reads_what_we_read_at_length(data: bytes) -> None:
 # ------------------------------------------------------------------------------------------------------------ WebSocket
 
 
+def frame_bytes(first: int, payload: bytes, *, mask: bool = False) -> bytes:
+    """One frame; its mask is of zeros."""
+    size = bytes([len(payload)]) if len(payload) < 126 else b"\x7e" + len(payload).to_bytes(2, "big")
+    flag = 0x80 if mask else 0
+    return bytes([first, size[0] | flag]) + size[1:] + (b"\0\0\0\0" if flag else b"") + payload
+
+
 @st.composite
 def frames(draw: st.DrawFn, *, mask: bool) -> bytes:
     """Frames of an endpoint, most of them right."""
@@ -241,9 +248,7 @@ def frames(draw: st.DrawFn, *, mask: bool) -> bytes:
     for _ in range(draw(st.integers(1, 6))):
         first = draw(st.sampled_from([0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8A, 0x88, 0x83, 0xC1, 0x09]))
         payload = draw(st.sampled_from([b"", b"hi", "é".encode(), b"\xff", b"x" * 125, b"x" * 126, b"\x03\xe8bye"]))
-        size = bytes([len(payload)]) if len(payload) < 126 else b"\x7e" + len(payload).to_bytes(2, "big")
-        flag = 0x80 if draw(st.sampled_from([mask] * 9 + [not mask])) else 0
-        out += bytes([first, size[0] | flag]) + size[1:] + (b"\0\0\0\0" if flag else b"") + payload
+        out += frame_bytes(first, payload, mask=draw(st.sampled_from([mask] * 9 + [not mask])))
     return out[: draw(st.integers(1, len(out)))]
 
 

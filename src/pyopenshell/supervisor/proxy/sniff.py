@@ -20,7 +20,8 @@ MAX_HELLO = 16384
 """Bytes that a ClientHello may have; real ones stay below 4 KiB, keys for a time with quantum computers included."""
 
 _METHOD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
-_PREFACE = b"PRI * HTTP/2.0"
+_PREFACE = b"PRI "
+"""A method that exists in HTTP/2's preface only (RFC 9113, 11.6)."""
 
 
 INTERNAL_ERROR = bytes.fromhex("15 0303 0002 02 50")
@@ -39,7 +40,7 @@ def classify(data: bytes) -> Kind:
         return Kind.TLS
     if not 0x41 <= data[0] <= 0x5A:
         return Kind.OTHER
-    if data.startswith(_PREFACE[: len(data)]):
+    if data[:4] == _PREFACE[: len(data)]:
         return Kind.OTHER if len(data) >= 4 else Kind.MORE
     method, space, _ = data[:33].partition(b" ")
     if (not space and len(data) > 32) or any(c not in _METHOD for c in method):
