@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,10 @@ def url_of(path: Path) -> str:
 class Core:
     """Everything of part "gateway core", assembled as the gateway does it."""
 
-    def __init__(self, path: Path, limits: Limits | None = None) -> None:
+    def __init__(self, path: Path, limits: Limits | None = None, store: Callable[[str, Bus], Store] = Store) -> None:
         self.clock = Time()
         self.bus = Bus()
-        self.store = Store(url_of(path), self.bus)
+        self.store = store(url_of(path) if store is Store else f"sqlite:{path}", self.bus)
         self.settings = Settings(self.store, self.bus)
         self.revisions = Revisions(self.store, self.bus, self.clock)
         self.snapshots = Snapshots(self.store, self.revisions, self.settings)

@@ -220,6 +220,9 @@ class Inbox:
             made = self._ledger.candidate(on, chunk)
             if made.token != chunk.review_token or made.merged is None:
                 # Stored, then refused: the reviewer must get to see what has become of the proposal.
+                if chunk.status == "pending" and on.covers(chunk.proposed):
+                    self._submissions.close_covered(tx, chunk)
+                    return _stale(made)
                 done = evaluation.evaluate(on, made)
                 self._ledger.evaluated(tx, chunk, done)
                 return _stale(done.candidate)
