@@ -208,6 +208,7 @@ def test_get_layout_and_keys(cli: Cli, house: FakeGateway) -> None:
         "policy",
         "policy_source",
         "resource_version",
+        "restarts",
         "revision",
         "tier",
         "workspace",

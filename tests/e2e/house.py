@@ -18,7 +18,7 @@ from typing import Any
 
 from pyopenshell.client import Gateway
 from pyopenshell.client.registration import Places, resolve
-from pyopenshell.client.values import Exit, Output
+from pyopenshell.client.values import Exit, Output, Sandbox
 from tests.e2e.upstream import Upstream, serve
 
 OPENSHELL = str(pathlib.Path(sys.executable).with_name("openshell"))
@@ -178,6 +178,15 @@ def house(*, extra_config: str = "") -> Iterator[House]:
 def within(seconds: float) -> contextlib.AbstractAsyncContextManager[Any]:
     """A deadline for an awaited event; the event decides, the deadline only ends a broken test."""
     return asyncio.timeout(seconds)
+
+
+async def restarted(gateway: Gateway, name: str, times: int = 1) -> Sandbox:
+    """The sandbox once it was started again by itself and is ready."""
+    async with within(60):
+        async for sandbox in gateway.watch_status(name):
+            if sandbox.restarts >= times and sandbox.phase == "Ready":
+                return sandbox
+    raise AssertionError("the watch ended")
 
 
 def background(name: str, command: str) -> str:

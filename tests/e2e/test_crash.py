@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import select
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 from pyopenshell.client import Gateway
 from tests.e2e.agent import put, put_rule, submit
-from tests.e2e.house import HOST, House, background, connect_to, house, sh, within
+from tests.e2e.house import HOST, House, background, connect_to, house, restarted, sh, within
 from tests.e2e.test_doors import BARE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("crash")]
@@ -77,13 +78,18 @@ async def test_supervisor_killed_ends_its_sandbox_and_only_that(home: House, gat
     await sh(gateway, "victim", background("outlive-me", "sleep 1000; true"))
     inside = by_name("outlive-me")
     assert inside
+    assert (await sh(gateway, "victim", "echo kept > /sandbox/file")).code == 0
     os.kill(victim, signal.SIGKILL)
     for pid in inside:
         assert ended(pid), "a process outlived its supervisor"
-    async with within(15):
-        async for sandbox in gateway.watch_status("victim"):
-            if sandbox.phase in ("Error", "Stopped"):
-                break
+    again = await restarted(gateway, "victim")
+    told = again.condition("Restarted")
+    assert told is not None
+    assert told.reason == "SupervisorDied"
+    assert re.search(r"Restarts: 1 \(last 20.* SupervisorDied: ", home.cli("sandbox", "get", "victim").out)
+    assert supervisors(home.root) - before != {victim}
+    assert (await sh(gateway, "victim", f"cat /sandbox/file; curl -sS https://{HOST}/a")).out == "kept\nok\n"
+    assert (await sh(gateway, "victim", put("/no"))).out.endswith("403")
     assert (await sh(gateway, "bystander", f"curl -sS https://{HOST}/a")).out == "ok\n"
 
 
@@ -114,10 +120,7 @@ async def test_supervisor_killed_under_capture_closes_what_was_captured(home: Ho
                     with contextlib.suppress(ConnectionError):
                         while rest := await asyncio.to_thread(connection.recv, 100):
                             heard.append(rest)
-                async with within(15):
-                    async for sandbox in inside.watch_status("captured"):
-                        if sandbox.phase in ("Error", "Stopped"):
-                            break
+                await restarted(inside, "captured")
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
             server.accept()

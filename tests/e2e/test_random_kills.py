@@ -21,7 +21,7 @@ from pyopenshell import policy as language
 from pyopenshell.client import Gateway
 from pyopenshell.client.errors import GatewayError, UnreachableError
 from tests.e2e.agent import put, put_rule, submit
-from tests.e2e.house import HOST, House, house, sh, within
+from tests.e2e.house import HOST, House, house, restarted, sh, within
 from tests.e2e.test_crash import by_name, ended, supervisors
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("random-kills")]
@@ -157,10 +157,7 @@ async def test_supervisor_killed_at_random_moments() -> None:
             (pid,) = supervisors(home.root) - before
             said = await run_until_kill(home, name, round_, dice, pid)
             async with home.client() as gateway:
-                async with within(15):
-                    async for sandbox in gateway.watch_status(name):
-                        if sandbox.phase in ("Error", "Stopped"):
-                            break
+                await restarted(gateway, name)
                 await ledger_agrees(gateway, name, said)
             for inside in by_name("random-kill-load"):
                 assert ended(inside), "a process outlived its supervisor"

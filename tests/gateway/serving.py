@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,8 @@ class FakeDriver:
         self.calls: list[tuple[str, str]] = []
         self.fail: DriverError | None = None
         self.fail_start: DriverError | None = None
+        self.fail_stop: DriverError | None = None
+        self.stopping: Callable[[], None] = lambda: None
         self.gate = asyncio.Event()
         self.gate.set()
         self.entered = asyncio.Event()
@@ -225,6 +227,11 @@ class FakeDriver:
 
     async def stop(self, sandbox_id: str) -> None:
         self.calls.append(("stop", sandbox_id))
+        self.stopping()
+        if self.fail_stop is not None:
+            await asyncio.sleep(0)  # what is reported first is heard first
+            await asyncio.sleep(0)
+            raise self.fail_stop
         supervisor = self.running.pop(sandbox_id, None)
         if supervisor is not None:
             await supervisor.close()

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from pyopenshell.drivers.base import DriverError, WorkloadStatus
+from pyopenshell.gateway import restarts
 from pyopenshell.gateway.app import Gateway
 from pyopenshell.gateway.configuration import load
 from pyopenshell.policy.model import RESTRICTIVE_DEFAULT
@@ -334,13 +335,141 @@ async def test_the_main_process_exits(served: Served, code: int, phase: int) -> 
     assert condition(ended)[1] == "MainProcessExited"
 
 
-async def test_the_workload_dies_and_can_be_run_again(served: Served) -> None:
-    sandbox = await served.create(name="box")
+async def die(served: Served, sandbox: openshell_pb2.Sandbox) -> None:
+    """What the driver says when the guard of a sandbox ended by itself."""
+    await served.driver.running.pop(sandbox.metadata.id).close()
     served.driver.report(
         WorkloadStatus(
             sandbox.metadata.id, sandbox.status.main_process_instance_id, "gone", None, "SupervisorDied", "it died"
         )
     )
+
+
+async def another(served: Served, before: openshell_pb2.Sandbox) -> openshell_pb2.Sandbox:
+    """The sandbox once it is ready as another instance."""
+    request = openshell_pb2.WatchSandboxRequest(workspace_scope=DEFAULT, sandbox="box", follow_status=True)
+    async with asyncio.timeout(60):
+        async for event in served.client.WatchSandbox(request):
+            found: openshell_pb2.Sandbox = event.sandbox
+            new = found.status.main_process_instance_id != before.status.main_process_instance_id
+            if found.status.phase == READY and new:
+                return found
+    raise AssertionError("the watch ended")
+
+
+async def test_a_sandbox_that_lost_its_supervisor_is_started_again_and_says_so(served: Served) -> None:
+    before = await served.create(name="box")
+    await die(served, before)
+    after = await another(served, before)
+    assert after.status.restart_count == 1
+    assert not after.status.HasField("next_restart_time")
+    (restarted,) = [one for one in after.status.conditions if one.type == "Restarted"]
+    assert (restarted.reason, restarted.message) == ("SupervisorDied", "it died")
+    assert [workload.sandbox_id for workload in served.driver.created] == [before.metadata.id] * 2
+
+
+async def test_while_a_restart_is_pending_phase_reason_and_time_are_told_and_a_stop_cancels_it(served: Served) -> None:
+    before = await served.create(name="box")
+    served.driver.gate.clear()
+    await die(served, before)
+    waiting = await until(served, openshell_pb2.SANDBOX_PHASE_STARTING)
+    status, reason, message = next((c.status, c.reason, c.message) for c in waiting.status.conditions)
+    assert (status, reason) == ("False", "Restarting")
+    assert message == "SupervisorDied: it died; restart 1 of at most 5 in 10 minutes"
+    assert waiting.status.HasField("next_restart_time")
+    served.driver.gate.set()
+    await served.client.StopSandbox(named(openshell_pb2.StopSandboxRequest))
+    assert (await served.get("box")).status.phase == STOPPED
+
+
+async def test_restarts_are_bounded_and_a_person_may_start_it_again(served: Served) -> None:
+    sandbox = await served.create(name="box")
+    for _ in range(restarts.LIMIT):
+        before = sandbox
+        await die(served, before)
+        sandbox = await another(served, before)
+    await die(served, sandbox)
+    given_up = await until(served, ERROR)
+    assert given_up.status.restart_count == restarts.LIMIT
+    (ready,) = [one for one in given_up.status.conditions if one.type == "Ready"]
+    assert ready.reason == "SupervisorDied"
+    assert ready.message == "it died; restarted 5 times in 10 minutes, not again: stop the sandbox, then start it"
+    await served.client.StopSandbox(named(openshell_pb2.StopSandboxRequest))
+    started = (await served.client.StartSandbox(named(openshell_pb2.StartSandboxRequest))).sandbox
+    assert started.status.phase == READY
+    await die(served, started)
+    await another(served, started)
+
+
+async def test_a_restart_that_fails_is_tried_again_until_the_bound(served: Served) -> None:
+    sandbox = await served.create(name="box")
+    served.driver.fail = DriverError("HostResources", "no space left on device", "free disk space")
+    await die(served, sandbox)
+    given_up = await until(served, ERROR)
+    (ready,) = [one for one in given_up.status.conditions if one.type == "Ready"]
+    assert ready.reason == "HostResources"
+    assert "no space left on device" in ready.message
+    assert len([call for call in served.driver.calls if call[0] == "create"]) == 1 + restarts.LIMIT
+    served.driver.fail = None
+
+
+async def test_a_stop_that_fails_can_be_repeated(served: Served) -> None:
+    await served.create(name="box")
+    served.driver.fail_stop = DriverError("Busy", "the host does not answer")
+    assert (await failure(served.client.StopSandbox(named(openshell_pb2.StopSandboxRequest))))[1].startswith("the host")
+    assert (await served.get("box")).status.phase == READY
+    served.driver.fail_stop = None
+    stopped = await served.client.StopSandbox(named(openshell_pb2.StopSandboxRequest))
+    assert stopped.sandbox.status.phase == STOPPED
+
+
+async def test_a_sandbox_whose_driver_died_while_it_was_stopped_is_stopped(served: Served) -> None:
+    sandbox = await served.create(name="box")
+    served.driver.fail_stop = DriverError("HostDied", "the driver host ended unexpectedly")
+    served.driver.stopping = lambda: served.driver.report(
+        WorkloadStatus(sandbox.metadata.id, sandbox.status.main_process_instance_id, "stopped", None, "HostDied", "x")
+    )
+    await failure(served.client.StopSandbox(named(openshell_pb2.StopSandboxRequest)))
+    assert (await until(served, STOPPED)).status.phase == STOPPED
+    served.driver.fail_stop = None
+    started = (await served.client.StartSandbox(named(openshell_pb2.StartSandboxRequest))).sandbox
+    assert started.status.phase == READY
+
+
+async def test_a_main_process_that_ended_is_not_run_again(served: Served) -> None:
+    sandbox = await served.create(name="box")
+    instance = sandbox.status.main_process_instance_id
+    served.driver.report(WorkloadStatus(sandbox.metadata.id, instance, "exited", 0))
+    await until(served, COMPLETED)
+    await die(served, sandbox)
+    assert (await until(served, ERROR)).status.restart_count == 0
+    assert len(served.driver.created) == 1
+
+
+@pytest.mark.parametrize("new_boot", [True, False])
+async def test_a_machine_that_was_started_anew_is_told_from_a_driver_that_died(tmp_path: Path, new_boot: bool) -> None:
+    driver = FakeDriver()
+    async with serving(tmp_path, driver) as served:
+        await served.create(name="box")
+        memory = served.gateway.configuration.paths.run / "boot-id"
+    for fake in driver.running.values():
+        await fake.close()
+    driver.running.clear()
+    if new_boot:
+        memory.write_text("another boot")
+    async with serving(tmp_path, driver) as served:
+        after = await until(served, READY)
+        (restarted,) = [one for one in after.status.conditions if one.type == "Restarted"]
+        assert restarted.reason == ("MachineRestarted" if new_boot else "WorkloadLost")
+        assert "files were kept" in restarted.message
+        assert after.status.restart_count == 1
+        assert memory.read_text() != "another boot"
+    await driver.end()
+
+
+async def test_the_workload_dies_and_can_be_run_again(served: Served) -> None:
+    never = openshell_pb2.SandboxSpec(restart_policy=openshell_pb2.SANDBOX_RESTART_POLICY_NEVER)
+    await die(served, await served.create(name="box", spec=never))
     assert condition(await until(served, ERROR)) == ("False", "SupervisorDied", "it died")
     await served.client.StopSandbox(named(openshell_pb2.StopSandboxRequest))
     started = (await served.client.StartSandbox(named(openshell_pb2.StartSandboxRequest))).sandbox

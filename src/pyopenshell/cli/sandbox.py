@@ -101,6 +101,7 @@ def _idle_seconds(variable: str) -> float:
 @click.option("--memory", default="", metavar="Q", help="Limit for everything inside together: 512Mi, 4Gi, 8G.")
 @click.option("--cpu", default="", metavar="Q", help="CPUs it may use at most: 2, 0.5, 500m.")
 @click.option("--pids", type=click.IntRange(min=1), default=None, metavar="N", help="Processes and threads at most.")
+@click.option("--no-restart", is_flag=True, help="Leave it in phase Error when its supervisor ended by itself.")
 @click.option("--keep", is_flag=True, hidden=True, help="Default: the sandbox stays.")
 @click.option("--no-keep", is_flag=True, help="Delete the sandbox when the command ends.")
 @click.option("--detach", is_flag=True, help="Return as soon as the sandbox is ready.")
@@ -144,6 +145,7 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
             memory=options["memory"],
             cpu=options["cpu"],
             pids=options["pids"] or 0,
+            restart=not options["no_restart"],
         )
         _warn(sandbox)
         app.places.remember_sandbox(gateway.registration.name, app.workspace, sandbox.name)
@@ -271,6 +273,7 @@ def _data(sandbox: Sandbox) -> dict[str, Any]:
         "labels": sandbox.labels,
         "name": sandbox.name,
         "phase": sandbox.phase,
+        "restarts": sandbox.restarts,
         "resource_version": sandbox.resource_version,
         "workspace": sandbox.workspace,
     }
@@ -352,8 +355,11 @@ def _show(sandbox: Sandbox, config: Config) -> None:
     say(f"  Id: {sandbox.id}")
     say(f"  Name: {visible(sandbox.name)}")
     say(f"  Phase: {sandbox.phase}")
-    if sandbox.phase == "Error" and sandbox.trouble:
-        say(f"  Reason: {visible(sandbox.trouble)}")
+    if sandbox.phase in ("Error", "Starting") and sandbox.trouble:
+        say(f"  Reason: {visible(sandbox.trouble, 1000)}")
+    if sandbox.restarts and (last := sandbox.condition("Restarted")) is not None:
+        why = f"{visible(last.reason)}: {visible(last.message, 1000)}"
+        say(f"  Restarts: {sandbox.restarts} (last {stamp(last.since)}, {why})")
     for kind in ("Assurance", "Limits"):
         if (one := sandbox.condition(kind)) is not None:
             word = sandbox.assurance if kind == "Assurance" else ""

@@ -126,6 +126,7 @@ class Gateway:
         cpu: str = "",
         pids: int = 0,
         template: str = "",
+        restart: bool = True,
         timeout: float = 300.0,
     ) -> values.Sandbox:
         """Returns as soon as the gateway answers; the phase tells whether `wait_ready` is still needed.
@@ -133,11 +134,14 @@ class Gateway:
         `image`: where the driver takes its programs from; for the local driver a path on the gateway's machine.
         `require` is an assurance level below which it must not start; with `accept_weaker` it may start in a lower tier
         of the driver, and with a network that does not hold (docs/isolation.md). `memory` ("512Mi") and `cpu` ("1.5",
-        "500m") limit everything inside together, `pids` its processes and threads.
+        "500m") limit everything inside together, `pids` its processes and threads. Without `restart` it is not started
+        again when its supervisor ended.
         """
         spec = api.SandboxSpec(environment=environment or {}, command=command, tty=tty)
         if image:
             spec.template.image = image
+        if not restart:
+            spec.restart_policy = api.SANDBOX_RESTART_POLICY_NEVER
         if policy is not None:
             spec.policy.CopyFrom(policy_map.policy_to_proto(policy))
         if limits := {kind: text for kind, text in (("cpu", cpu), ("memory", memory)) if text}:

@@ -63,7 +63,11 @@ def sandbox(message: api.Sandbox) -> values.Sandbox:
         created=time(meta, "created_time"),
         policy_version=status.current_policy_version,
         exit_code=status.exit_code if status.HasField("exit_code") else None,
-        conditions=tuple(values.Condition(c.type, c.status, c.reason, c.message) for c in status.conditions),
+        conditions=tuple(
+            values.Condition(c.type, c.status, c.reason, c.message, time(c, "transition_time"))
+            for c in status.conditions
+        ),
+        restarts=status.restart_count,
     )
 
 

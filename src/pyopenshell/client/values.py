@@ -20,6 +20,7 @@ class Condition:
     status: str
     reason: str
     message: str
+    since: Time | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Sandbox:
     policy_version: int
     exit_code: int | None
     conditions: tuple[Condition, ...]
+    restarts: int = 0
+    """How often it was started again by itself."""
 
     def condition(self, kind: str) -> Condition | None:
         return next((one for one in self.conditions if one.type == kind), None)

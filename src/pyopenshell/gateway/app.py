@@ -45,6 +45,7 @@ from pyopenshell.gateway.templates import Templates
 from pyopenshell.gateway.tokens import Tokens
 from pyopenshell.gateway.trail import Trail
 from pyopenshell.gateway.workspaces import Workspaces
+from pyopenshell.isolation.boottime import boot_id
 from pyopenshell.wire.gen import pyopenshell_pb2
 
 DriverFactory = Callable[[Path], Driver]
@@ -95,6 +96,7 @@ class Gateway:
             configuration.connect_to,
             configuration.tunnel_idle_seconds,
             clock,
+            new_boot=self._is_new_boot(),
         )
         self._tasks = Tasks()
         self._admissions = Admissions(self.store, clock)
@@ -130,6 +132,7 @@ class Gateway:
         await self._listen_for_probes()
         self._tasks.spawn(self.inbox.leases.run(self.inbox.refresh), "leases")
         await self.sandboxes.take_up()
+        write_private(self._boot_memory, boot_id().encode())
         register(
             self.configuration.paths.config,
             self.configuration.name,
@@ -151,6 +154,17 @@ class Gateway:
         await self.logs.flushed()
         await self._probes.close()
         await self.store.close()
+
+    @property
+    def _boot_memory(self) -> Path:
+        return private_directory(self.configuration.paths.run) / "boot-id"
+
+    def _is_new_boot(self) -> bool:
+        """Whether the machine was started anew since a gateway last ran on this state directory."""
+        try:
+            return self._boot_memory.read_text("ascii") != boot_id()
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def _bind(self) -> int:
         """The configured port; where any will do, the one of last time, so that running supervisors find us again."""

@@ -14,12 +14,14 @@ import sqlalchemy as sa
 from pyopenshell.gateway import limits, pages
 from pyopenshell.gateway.clock import to_timestamp
 from pyopenshell.gateway.errors import not_found
+from pyopenshell.gateway.restarts import Restarts
 from pyopenshell.gateway.store.schema import sandboxes
 from pyopenshell.wire.gen import datamodel_pb2, openshell_pb2
 
 READY: Final = "Ready"
 ASSURANCE: Final = "Assurance"
 LIMITS: Final = "Limits"
+RESTARTED: Final = "Restarted"
 
 CURSOR_TYPES: Final = (int, str, str, str)
 _ORDER: Final = (sandboxes.c.created_ms, sandboxes.c.name, sandboxes.c.workspace, sandboxes.c.id)
@@ -80,6 +82,8 @@ class State:
     """(level, tier, what is not as it should be) of the walls as built; None: unchanged."""
     limits: Mapping[str, str] | None = None
     """How each limit holds; None: unchanged."""
+    restarts: Restarts | None = None
+    """How often it was started again by itself, and what is coming; None: unchanged."""
 
     @property
     def is_ready(self) -> bool:
@@ -160,6 +164,8 @@ def write(tx: sa.Connection, sandbox_id: str, state: State, now_ms: int, **colum
         weak = any(not how.startswith("cgroup") for how in state.limits.values())
         how = "; ".join(f"{kind}: {by}" for kind, by in state.limits.items())
         _condition(status, LIMITS, not weak, "Degraded" if weak else "Held", how, now_ms)
+    if state.restarts is not None:
+        _restarts(status, state.restarts, now_ms)
     blob = status.SerializeToString()
     if blob == row.status and all(getattr(record, key) == value for key, value in columns.items()):
         return False
@@ -169,6 +175,29 @@ def write(tx: sa.Connection, sandbox_id: str, state: State, now_ms: int, **colum
         .values(phase=state.phase, status=blob, resource_version=record.resource_version + 1, **columns)
     )
     return True
+
+
+def _restarts(status: openshell_pb2.SandboxStatus, told: Restarts, now_ms: int) -> None:
+    new = status.restart_count != told.count
+    status.restart_count = told.count
+    status.ClearField("next_restart_time")
+    if told.pending is not None:
+        status.next_restart_time.FromMilliseconds(told.pending.due_ms)
+    if told.count:
+        _condition(status, RESTARTED, True, told.reason, told.message, now_ms)
+        if new:
+            for one in status.conditions:
+                if one.type == RESTARTED:
+                    one.transition_time.FromMilliseconds(now_ms)
+
+
+def restarts(record: Record, into: Restarts) -> Restarts:
+    """What is stored of a sandbox's restarts, put into `into`."""
+    into.count = record.status.restart_count
+    for one in record.status.conditions:
+        if one.type == RESTARTED:
+            into.reason, into.message = one.reason, one.message
+    return into
 
 
 def _condition(

@@ -16,12 +16,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from pyopenshell.drivers.base import ConnectTo, Driver, DriverError, GatewayAccess, Workload, WorkloadStatus
-from pyopenshell.gateway import pages, presence, records, specs, templates
+from pyopenshell.gateway import pages, presence, records, restarts, specs, templates
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.clock import Clock, system_clock
 from pyopenshell.gateway.errors import GatewayError, exists, not_found, precondition, required
 from pyopenshell.gateway.petnames import petname
 from pyopenshell.gateway.records import Record, State
+from pyopenshell.gateway.restarts import Restarts
 from pyopenshell.gateway.revisions import Revisions
 from pyopenshell.gateway.sessions import Sessions
 from pyopenshell.gateway.snapshots import Snapshots
@@ -71,6 +72,7 @@ class Live:
     failure: tuple[str, str] | None = None
     standing: WorkloadStatus | None = None
     """What the driver said of the walls as built."""
+    restarts: Restarts = dataclasses.field(default_factory=Restarts)
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
 
     def state(self, *, connected: bool) -> State:
@@ -81,6 +83,8 @@ class Live:
             if self.running:
                 return State(STOPPING, "Stopping", "The sandbox is being stopped", self.exit_code)
             return State(STOPPED, "Stopped", "The sandbox is stopped; its files are kept", self.exit_code)
+        if self.restarts.pending is not None:
+            return State(STARTING, "Restarting", self.restarts.coming)
         if self.failure is not None:
             return State(ERROR, *self.failure, self.exit_code)
         if self.exit_code is not None:
@@ -112,7 +116,10 @@ class Sandboxes:
         connect_to: Sequence[ConnectTo] = (),
         tunnel_idle_seconds: int = 86400,
         clock: Clock = system_clock,
+        *,
+        new_boot: bool = False,
     ) -> None:
+        """`new_boot`: the machine was started anew since a gateway last ran here."""
         self._store, self._bus, self._clock = store, bus, clock
         self._revisions, self._snapshots, self._sessions = revisions, snapshots, sessions
         self._driver, self._access, self._connect_to = driver, access, tuple(connect_to)
@@ -124,6 +131,8 @@ class Sandboxes:
         self._closing = False
         self.driver_trouble = ""
         """Why no sandbox can be started now, in one sentence; "" when they can."""
+        self._absent = restarts.MACHINE if new_boot else restarts.LOST
+        """Why a sandbox that should run does not when the gateway starts."""
         self._reviving = asyncio.Semaphore(_REVIVED_AT_ONCE)
         sessions.changed = self._session_changed
 
@@ -273,7 +282,7 @@ class Sandboxes:
                 self._revisions.append(tx, record.id, policy, origin="initial", author=author)
 
         await self._store.run(insert)
-        live = self._live[record.id] = Live(epoch=0, desired="running")
+        live = self._live[record.id] = Live(epoch=0, desired="running", restarts=Restarts(_restartable(record)))
         async with live.lock:
             try:
                 await self._bring_up(record.id, live)
@@ -289,15 +298,20 @@ class Sandboxes:
                 current = phase_name(record.phase)
                 raise precondition(f"sandbox must be Ready to stop (current phase: {current})")
             live.desired, live.busy = "stopped", True
+            live.restarts.forgive()
             live.running = True  # until the driver says it ended
             try:
                 await self._settle(sandbox_id, desired="stopped")
                 await self._driver_call(self._ensure_driver())
                 await self._driver_call(self._driver.stop(sandbox_id))
                 live.running, live.exit_code, live.failure = False, None, None
+            except GatewayError:
+                if live.running:
+                    live.desired = "running"  # it still does: whoever asked may ask again
+                raise
             finally:
                 live.busy = False
-                await self._settle(sandbox_id)
+                await self._settle(sandbox_id, desired=live.desired)
             self._sessions.close(sandbox_id)
             return await self.by_id(sandbox_id)
 
@@ -309,6 +323,7 @@ class Sandboxes:
                 current = phase_name(record.phase)
                 raise precondition(f"sandbox must be Stopped to start (current phase: {current})")
             live.desired, live.restarted = "running", True
+            live.restarts.forgive()
             await self._revive(sandbox_id, live)
 
     async def _delete(self, sandbox_id: str) -> None:
@@ -362,6 +377,7 @@ class Sandboxes:
             )
             live.standing = await self._driver_call(self._driver.create(workload))
             live.running = True
+            live.restarts.pending = None
         finally:
             live.busy = False
         await self._settle(sandbox_id)
@@ -408,6 +424,7 @@ class Sandboxes:
             state = dataclasses.replace(
                 state, assurance=(told.assurance, told.tier, losses), limits=told.limits if told.limits else None
             )
+        state = dataclasses.replace(state, restarts=live.restarts)
         now = self._clock()
 
         def write(tx: sa.Connection) -> None:
@@ -428,6 +445,7 @@ class Sandboxes:
     async def _take_up(self, running: Sequence[WorkloadStatus]) -> None:
         """Bring what the store wants and what runs together again."""
         found = {status.sandbox_id: status for status in running if status.phase in ("running", "exited")}
+        absent, self._absent = self._absent, restarts.LOST
         for stray in found.keys() - self._live.keys():
             _log.warning("stopping workload %s: this gateway does not know it; its files are kept", stray)
             self._tasks.spawn(self._driver.stop(stray), f"stop stray {stray}")
@@ -438,10 +456,10 @@ class Sandboxes:
                 live.standing = status
             if live.running and status is not None and status.phase == "exited":
                 live.exit_code = status.exit_code
-            self._tasks.spawn(self._resume(sandbox_id, live, stale=status is not None), f"resume {sandbox_id}")
+            self._tasks.spawn(self._resume(sandbox_id, live, absent, stale=status is not None), f"resume {sandbox_id}")
 
-    async def _resume(self, sandbox_id: str, live: Live, *, stale: bool) -> None:
-        """Finish what was under way when the gateway ended."""
+    async def _resume(self, sandbox_id: str, live: Live, absent: tuple[str, str], *, stale: bool) -> None:
+        """Finish what was under way when the gateway ended. `absent` is why one that should run does not."""
         if live.desired == "deleted":
             await self._delete(sandbox_id)
             return
@@ -454,9 +472,35 @@ class Sandboxes:
                 return
             try:
                 async with self._reviving:
+                    live.restarts.note(*absent)
                     await self._revive(sandbox_id, live)
             except GatewayError as error:
                 _log.error("sandbox %s cannot be started again: %s", sandbox_id, error)
+
+    def _failed(self, sandbox_id: str, live: Live, reason: str, message: str) -> bool:
+        """It ended by itself: start it again soon (True), or leave it in phase ERROR with the reason."""
+        # What had its main process end before would run that a second time.
+        if live.exit_code is None and live.restarts.fail(reason, message, self._clock()) is not None:
+            live.restarted = True
+            return True
+        live.failure = (reason, live.restarts.given_up(message) if live.exit_code is None else message)
+        return False
+
+    async def _restart(self, sandbox_id: str, live: Live) -> None:
+        """Carry out the pending restart, and the next ones while starting fails."""
+        while (pending := live.restarts.pending) is not None:
+            await asyncio.sleep(pending.pause)
+            async with live.lock:
+                if live.restarts.pending is not pending or live.desired != "running":
+                    return  # a person was faster
+                live.restarts.began(self._clock())
+                _log.warning("sandbox %s is started again: %s", sandbox_id, live.restarts.coming)
+                try:
+                    async with self._reviving:
+                        await self._revive(sandbox_id, live)
+                except GatewayError as error:
+                    self._failed(sandbox_id, live, error.reason or "DriverFailed", error.message)
+                    await self._settle(sandbox_id)
 
     async def _listen(self) -> None:
         """Follow the driver; when it goes away, start it again and compare anew."""
@@ -484,13 +528,16 @@ class Sandboxes:
                 live.exit_code = status.exit_code if status.exit_code is not None else -1
             case "running" if not live.busy:
                 live.running = True
-            case "stopped" | "gone" if not live.busy:
+            case "stopped" | "gone":
                 live.running = False
+                # An operation that is under way says itself how it ended. And whoever ends us ends the driver too,
+                # perhaps: the next start compares anew.
+                if live.busy or self._closing:
+                    return
                 if live.desired == "running":
-                    live.failure = (
-                        status.reason or "WorkloadGone",
-                        status.message or "The workload ended unexpectedly; stop and start the sandbox to run it again",
-                    )
+                    message = status.message or "the workload ended unexpectedly"
+                    if self._failed(status.sandbox_id, live, status.reason or "WorkloadGone", message):
+                        self._tasks.spawn(self._restart(status.sandbox_id, live), f"restart {status.sandbox_id}")
             case _:
                 return  # an operation is under way and says itself how it ended
         await self._settle(status.sandbox_id)
@@ -507,7 +554,12 @@ def _live(record: Record) -> Live:
         instance_id=record.instance_id,
         exit_code=exited,
         failure=(condition.reason, condition.message) if failed and condition is not None else None,
+        restarts=records.restarts(record, Restarts(_restartable(record))),
     )
+
+
+def _restartable(record: Record) -> bool:
+    return bool(record.spec.restart_policy != openshell_pb2.SANDBOX_RESTART_POLICY_NEVER)
 
 
 class _Taken:

@@ -112,7 +112,7 @@ def _offered(request: openshell_pb2.CreateSandboxRequest) -> None:
         "service_exposures": (request.service_exposures, "services cannot be exposed"),
         "spec.restart_policy": (
             spec.restart_policy > openshell_pb2.SANDBOX_RESTART_POLICY_NEVER,
-            "main processes are not restarted",
+            "a main process that ended is not run again; leave it out, or set NEVER",
         ),
         "await_main_process_attachment": (
             request.await_main_process_attachment,

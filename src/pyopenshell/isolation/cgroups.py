@@ -46,8 +46,13 @@ def group_name(owner: str, name: str) -> str:
     return f"{_owner_prefix(owner)}{name}"
 
 
+def owner_name(owner: str) -> str:
+    """Short name of an owner that tells nothing about its path."""
+    return hashlib.sha256(os.fsencode(os.path.realpath(owner))).hexdigest()[:12]
+
+
 def _owner_prefix(owner: str) -> str:
-    return f"{_PREFIX}{hashlib.sha256(os.fsencode(os.path.realpath(owner))).hexdigest()[:12]}-"
+    return f"{_PREFIX}{owner_name(owner)}-"
 
 
 def confine(pid: int, name: str, limits: Limits) -> dict[str, str]:

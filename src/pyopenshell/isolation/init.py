@@ -26,7 +26,7 @@ def main(control: socket.socket, lifeline: socket.socket, walls: Walls) -> None:
     """Build, report "ready" or "failed" on `control`, serve until an end of life. Runs in the clone; never returns."""
     gc.disable()  # a collection would copy every page shared with the zygote
     syscalls.set_process_name("openshell-init")
-    syscalls.set_command_line("openshell-init")  # the host's names paths of the host
+    syscalls.set_command_line(command_line(walls.owner))  # the host's names paths of the host
     try:
         built = _build(control, walls)
     except WallError as error:
@@ -44,6 +44,11 @@ def main(control: socket.socket, lifeline: socket.socket, walls: Walls) -> None:
     )
     channel.close_all(built.offered.values())
     _Server(control, lifeline, built.restrictions).run()
+
+
+def command_line(owner: str) -> str:
+    """What `ps` shows of an init, inside and outside: by it a later host finds what an earlier one left."""
+    return f"openshell-init {owner}".rstrip()
 
 
 class _Built(NamedTuple):

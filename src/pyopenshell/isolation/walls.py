@@ -101,6 +101,8 @@ class Walls:
     """The image is ours alone: no process of the host can listen behind a file of it."""
     processes: int = 4096
     open_files: int = 65536
+    owner: str = ""
+    """Whose sandbox it is (`cgroups.owner_name`): what a killed driver host left is found by it."""
     required: str = ""
     """Assurance below which it must not start; see `assurance`."""
     accept_weaker: bool = False

@@ -103,18 +103,18 @@ class LocalDriver:
             "limits": {"memory": workload.memory, "cpu": workload.cpu, "pids": workload.pids},
         }
         async with self._lock(workload.sandbox_id):
-            answer, _ = await self._ask(message)
+            answer = await self._ask_twice(message)
             self._running[workload.sandbox_id] = workload.instance_id
             return _status(answer["status"])
 
     async def stop(self, sandbox_id: str) -> None:
         async with self._lock(sandbox_id):
-            await self._ask({"op": "stop", "sandbox_id": sandbox_id})
+            await self._ask_twice({"op": "stop", "sandbox_id": sandbox_id})
             self._running.pop(sandbox_id, None)
 
     async def delete(self, sandbox_id: str) -> None:
         async with self._lock(sandbox_id):
-            await self._ask({"op": "delete", "sandbox_id": sandbox_id})
+            await self._ask_twice({"op": "delete", "sandbox_id": sandbox_id})
             self._running.pop(sandbox_id, None)
         self._locks.pop(sandbox_id, None)
 
@@ -160,6 +160,18 @@ class LocalDriver:
     def _serial(self) -> int:
         self._next += 1
         return self._next
+
+    async def _ask_twice(self, message: Message) -> Message:
+        """For what is safe to repeat: a host that was on its way out leaves it to its successor."""
+        asked = self._connection
+        try:
+            return (await self._ask(message))[0]
+        except DriverError as error:
+            if error.reason not in ("HostDied", "HostStopped") or self._closed:
+                raise
+        if asked is not None:
+            self._lost(asked)
+        return (await self._ask(message))[0]
 
     async def _ask(self, message: Message, fds: Sequence[int] = ()) -> tuple[Message, list[int]]:
         if self._closed:

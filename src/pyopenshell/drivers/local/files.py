@@ -33,6 +33,8 @@ _PARTS: Final = ("openshell", "tls", "log", "workspace")
 _SANDBOX_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _IDS: Final = (0x70000000, 0x0FFF0000)
 """First and count of the host ids given to sandboxes as root: above systemd's container range, below 2**31."""
+_SWEEP_ATTEMPTS: Final = 50
+_SWEEP_PAUSE: Final = 0.02
 _SYSTEM_ROOTS: Final = (
     "ssl/certs/ca-certificates.crt",
     "pki/tls/certs/ca-bundle.crt",
@@ -138,7 +140,10 @@ class StateFiles:
 
         So do its sandboxes' control groups.
         """
-        cgroups.sweep(self.state)
+        for _ in range(_SWEEP_ATTEMPTS):
+            if not cgroups.sweep(self.state):
+                break
+            time.sleep(_SWEEP_PAUSE)  # a group empties a moment after its last process ended
         for name in os.listdir(self._sandboxes):
             if name.startswith(".new-"):
                 self.discard(name.removeprefix(".new-"))

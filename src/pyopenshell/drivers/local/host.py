@@ -92,6 +92,7 @@ def _run(state: str, supervisor: str, ready: Any) -> int:
 
 
 def _server(state: str, supervisor: str, zygote_end: socket.socket, watcher_end: socket.socket) -> Any:
+    from pyopenshell.drivers.local import orphans
     from pyopenshell.drivers.local.files import StateFiles
     from pyopenshell.drivers.local.server import Server
 
@@ -100,6 +101,12 @@ def _server(state: str, supervisor: str, zygote_end: socket.socket, watcher_end:
     lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # A record lock: unlike flock() it does not pass to forks. Waits only while a predecessor is on its way out.
     fcntl.lockf(lock, fcntl.LOCK_EX)
+    if left := orphans.end(state):
+        raise WallError(
+            "OrphansRemain",
+            f"processes of an earlier driver host do not end: {left}",
+            "end them, or restart the machine: two hosts must not run the same sandboxes",
+        )
     files.sweep()
     entry = _load(supervisor)
     with contextlib.suppress(FileNotFoundError):

@@ -12,6 +12,7 @@ import itertools
 import math
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -58,6 +59,20 @@ class Loop:
         timer = Timer(callback)
         heapq.heappush(self._timers, (self._clock() + seconds, next(self._order), timer))
         return timer
+
+    def on_signals(self, numbers: Sequence[int], callback: Callable[[], None]) -> None:
+        """Call `callback` from the loop, never between two instructions of another callback, when one arrives."""
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer)
+        for number in numbers:
+            signal.signal(number, lambda *_: None)
+
+        def arrived(_events: int) -> None:
+            with contextlib.suppress(BlockingIOError):
+                if not set(os.read(reader, 4096)).isdisjoint(numbers):
+                    callback()
+
+        self.add(reader, arrived)
 
     def stop(self) -> None:
         self._running = False

@@ -131,6 +131,10 @@ class Sandbox:
         self._ending(reason, message)
         self._kill_init()
 
+    def abandon(self, reason: str, message: str) -> None:
+        """As `kill`, but waits for no answer: whoever should give it is gone."""
+        self._fail(WallError(reason, message))
+
     def _ending(self, reason: str, message: str) -> None:
         """The first reason stays."""
         if self.state not in (State.ENDING, State.ENDED):

@@ -33,6 +33,9 @@ from pyopenshell.supervisor.spec import Access, ConnectTo, SupervisorSpec
 
 _FIRST_GATEWAY_SECONDS = 30.0
 """A host nobody talks to after this time was started by a gateway that died."""
+_END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LEAVE_SECONDS = 10.0
+"""Until the host leaves although a sandbox has not ended; its processes then die with the host."""
 Entry = Callable[[SupervisorSpec, socket.socket], int]
 
 
@@ -56,19 +59,34 @@ class Server:
         self._launches: collections.deque[Callable[[Message, list[int]], None]] = collections.deque()
         self._after_end: dict[str, list[Callable[[], None]]] = {}
         self._sweepers = 0
+        self._leaving = False
         self._zygote = Link(self.loop, zygote_end, self._launched, self._helper_died)
         self._watcher = Link(self.loop, watcher_end, lambda _message, fds: channel.close_all(fds), self._helper_died)
         self.loop.add(listener.fileno(), self._accept)
         self._expected = True
         """The gateway that started this host has yet to connect."""
         self.loop.after(_FIRST_GATEWAY_SECONDS, self._expect_nobody)
+        self.loop.on_signals(_END_SIGNALS, self._asked_to_end)
         self._remove(files.trash(), lambda _complete: None)
 
     def serve(self) -> None:
-        """Until nobody needs this host, or a helper died; then nothing of any sandbox is left."""
+        """Until nobody needs this host, it is asked to end, or a helper died; then nothing of any sandbox is left."""
         self.loop.run()
-        for sandbox in self._sandboxes.values():
-            sandbox.kill("HostDied", "a process of the driver host ended unexpectedly")
+        for sandbox in self._sandboxes.values():  # only where one did not end within _LEAVE_SECONDS
+            sandbox.kill("HostDied", "the driver host ended")
+
+    def _asked_to_end(self) -> None:
+        """SIGTERM: commands get theirs, supervisors flush their logs, then the host leaves."""
+        self._leave(lambda one: one.terminate("HostStopped", "the driver host was asked to end"))
+
+    def _leave(self, end: Callable[[Sandbox], None]) -> None:
+        if self._leaving:
+            return
+        self._leaving = True
+        self.loop.after(_LEAVE_SECONDS, self.loop.stop)
+        for sandbox in list(self._sandboxes.values()):
+            end(sandbox)
+        self._maybe_leave()
 
     # -- Surroundings ------------------------------------------------------
 
@@ -98,7 +116,7 @@ class Server:
             syscalls.set_process_name("openshell-super")
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # holds keys: no core, no ptrace by others of this user
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            _own_signals()
             gc.freeze()  # never collect objects whose descriptors were closed above
             code = self._entry(self._spec(request, init), control) or 0
         except BaseException:  # noqa: BLE001 - a fork must not run the host's loop
@@ -126,14 +144,14 @@ class Server:
 
     def _helper_died(self) -> None:
         print("zygote or watcher ended: leaving", file=sys.stderr)  # noqa: T201 - the host's log is its stderr
-        self.loop.stop()
+        self._leave(lambda one: one.abandon("HostDied", "a process of the driver host ended unexpectedly"))
 
     # -- gateways ----------------------------------------------------------
 
     def _accept(self, _events: int) -> None:
         sock, _ = self._listener.accept()
         _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if uid not in (0, os.geteuid()):
+        if self._leaving or uid not in (0, os.geteuid()):  # who comes now starts a successor
             sock.close()
             return
         links: list[Link] = []
@@ -158,7 +176,8 @@ class Server:
         self._maybe_leave()
 
     def _maybe_leave(self) -> None:
-        if not (self._expected or self._clients or self._sandboxes or self._sweepers):
+        wanted = (self._expected or self._clients) and not self._leaving
+        if not wanted and not self._sandboxes and not self._sweepers:
             self.loop.stop()
 
     def _request(self, link: Link, message: Message, fds: list[int]) -> None:
@@ -168,6 +187,8 @@ class Server:
             channel.close_all(fds)
 
     def _dispatch(self, link: Link, message: Message, fds: list[int]) -> None:
+        if self._leaving and message["op"] in ("create", "exec"):
+            raise WallError("HostStopped", "the driver host is ending", "try again")
         handler = {
             "hello": self._hello,
             "create": self._create,
@@ -249,6 +270,7 @@ class Server:
                 self._files.binds(sandbox_id),
                 image="" if image is None else image.root,
                 sealed=image is not None and bool(image.digest),
+                owner=cgroups.owner_name(self._files.state),
                 required=str(message["require"]),
                 accept_weaker=bool(message["accept_weaker"]),
                 group=cgroups.group_name(self._files.state, sandbox_id),
@@ -395,11 +417,19 @@ class Server:
         Watch(self.loop, os.pidfd_open(pid), pid, swept)
 
 
+def _own_signals() -> None:
+    """In a fork: the host's handlers are not ours, and its wake-up pipe may be closed."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGHUP, *_END_SIGNALS):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _sweep(paths: list[str], parent: int) -> NoReturn:
     code = 1
     try:
         zygote.die_with(parent)
         syscalls.close_except()
+        _own_signals()
         syscalls.set_process_name("openshell-sweep")
         for path in paths:
             remove_tree(path)
