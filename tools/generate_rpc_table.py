@@ -20,13 +20,14 @@ PAGE = Path(__file__).parents[1] / "docs" / "gateway.md"
 BEGIN, END = "<!-- rpc-table: written by tools/generate_rpc_table.py -->", "<!-- /rpc-table -->"
 
 PARTIAL = {
-    "CreateSandbox": "no images, GPUs, service exposure or restart policies: each is refused with a sentence",
+    "CreateSandbox": "no images, GPUs, service exposure or restarts of main processes: each is refused with a sentence",
     "CreateSandboxTemplate": "no images, GPUs or service levels: each is refused with a sentence",
     "GetSandboxProviderEnvironment": "always empty: credentials are not injected yet",
     "ReportSandboxConfiguration": "taken and logged; a configuration is admitted before it is sent",
     "RefreshSandboxToken": "no tokens for extension services: there are none",
     "FinalizeMainProcessExit": "taken; the exit was recorded by ReportMainProcessExit",
     "GetDraftPolicy": "whole policies before and after only while they fit into 1 MiB",
+    "ForwardTcp": "to the sandbox's loopback only; no `ssh` target, no services",
     "ExecSandboxInteractive": "no `request_id`: a conversation cannot be repeated",
 }
 """What is missing of a method that is there."""

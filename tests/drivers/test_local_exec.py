@@ -209,3 +209,29 @@ async def test_nothing_a_command_wrote_last_is_lost(box: Box) -> None:
     await box.create()
     ran = await box.sh("sleep 1000 & head -c 300000 /dev/zero | tr '\\0' x; head -c 300000 /dev/zero | tr '\\0' y >&2")
     assert (len(ran.out), len(ran.err)) == (300000, 300000)
+
+
+async def test_dial_reaches_what_listens_inside_and_nothing_else(box: Box) -> None:
+    await box.create()
+    script = (
+        "import socket; s = socket.create_server(('127.0.0.1', 8000)); print('up', flush=True); "
+        "c, _ = s.accept(); c.sendall(c.recv(10)); c.close()"
+    )
+    server = await box.driver.exec("one", ExecRequest(["/usr/bin/python3", "-c", script]))
+    async for _ in server.output():
+        break
+    sock = await box.driver.dial("one", 8000)
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(sock, b"through")
+    assert await loop.sock_recv(sock, 10) == b"through"
+    assert await loop.sock_recv(sock, 10) == b""
+    sock.close()
+    assert await server.wait() == 0
+    await server.aclose()
+    with pytest.raises(DriverError) as caught:
+        await box.driver.dial("one", 8000)
+    assert caught.value.reason == "NotListening"
+    await box.driver.stop("one")
+    with pytest.raises(DriverError) as caught:
+        await box.driver.dial("one", 8000)
+    assert caught.value.reason == "NotRunning"

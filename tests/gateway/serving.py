@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,16 @@ class FakeDriver:
             raise DriverError("CommandNotFound", f"{request.argv[0]}: command not found") from None
         self.processes.append(FakeProcess(process))
         return self.processes[-1]
+
+    async def dial(self, sandbox_id: str, port: int) -> socket.socket:
+        sock = socket.socket()
+        sock.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        except OSError as error:
+            sock.close()
+            raise DriverError("NotListening", f"port {port}: {error}") from error
+        return sock
 
     async def events(self) -> AsyncIterator[WorkloadStatus]:
         while True:

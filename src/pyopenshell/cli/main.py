@@ -10,6 +10,7 @@ from pyopenshell.cli.framework import Root
 SECTIONS = {
     "SANDBOX COMMANDS": (
         ("sandbox", "pyopenshell.cli.sandbox", "Create sandboxes and run commands in them."),
+        ("forward", "pyopenshell.cli.forward", "Reach a server in a sandbox through a port of this machine."),
         ("logs", "pyopenshell.cli.logs", "Show or follow a sandbox's log."),
         ("policy", "pyopenshell.cli.policy", "Set and inspect what a sandbox may reach."),
         ("rule", "pyopenshell.cli.rule", "The approval inbox: what agents ask for, what it would newly permit."),
@@ -30,7 +31,15 @@ SECTIONS = {
         ("demo", "pyopenshell.cli.demo.command", "Watch the whole loop happen, for real, on this machine."),
     ),
 }
-ALIASES = {"sb": "sandbox", "lg": "logs", "pol": "policy", "rl": "rule", "gw": "gateway", "dr": "doctor"}
+ALIASES = {
+    "sb": "sandbox",
+    "fwd": "forward",
+    "lg": "logs",
+    "pol": "policy",
+    "rl": "rule",
+    "gw": "gateway",
+    "dr": "doctor",
+}
 
 EXAMPLES = (
     "openshell sandbox create -- curl https://example.com",

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyopenshell.cli import sandbox_files, ssh
+from pyopenshell.cli import forward, sandbox_files, ssh
 from pyopenshell.cli.app import App, CliError
+from pyopenshell.cli.forwarding import Forward
 from pyopenshell.cli.framework import Group, argument_name, output_option
 from pyopenshell.cli.output import emit, mark, say, table
 from pyopenshell.client import GatewayError, stamp, visible
@@ -102,6 +103,8 @@ def _idle_seconds(variable: str) -> float:
 @click.option("--cpu", default="", metavar="Q", help="CPUs it may use at most: 2, 0.5, 500m.")
 @click.option("--pids", type=click.IntRange(min=1), default=None, metavar="N", help="Processes and threads at most.")
 @click.option("--no-restart", is_flag=True, help="Leave it in phase Error when its supervisor ended by itself.")
+@click.option("--forward", "forwards", multiple=True, metavar="[BIND:]PORT",
+              help="Forward a port of this machine to the same port in it, in the background; repeatable.")  # fmt: skip
 @click.option("--keep", is_flag=True, hidden=True, help="Default: the sandbox stays.")
 @click.option("--no-keep", is_flag=True, help="Delete the sandbox when the command ends.")
 @click.option("--detach", is_flag=True, help="Return as soon as the sandbox is ready.")
@@ -112,12 +115,15 @@ def _idle_seconds(variable: str) -> float:
 async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
     if options["no_keep"] and (options["keep"] or options["detach"]):
         raise click.UsageError("--no-keep cannot be combined with --keep or --detach.")
-    if options["output"] != "table" and (argv or options["no_keep"]):
-        raise click.UsageError("--output cannot be combined with a command or --no-keep.")
+    if options["output"] != "table" and (argv or options["no_keep"] or options["forwards"]):
+        raise click.UsageError("--output cannot be combined with a command, --no-keep or --forward.")
+    if options["no_keep"] and options["forwards"]:
+        raise click.UsageError("--no-keep cannot be combined with --forward.")
     if options["detach"] and argv:
         raise click.UsageError("--detach cannot be combined with a command.")
     if options["no_git_ignore"] and not options["uploads"]:
         raise click.UsageError("--no-git-ignore needs --upload.")
+    ports = [forward.local(entry, "--forward") for entry in options["forwards"]]
     uploads = [sandbox_files.split(entry) for entry in options["uploads"]]
     variables = environment(options["env"], warn=not options["no_credential_warnings"])
     labels = _pairs(options["labels"], "--label")
@@ -156,6 +162,8 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
             await sandbox_files.send(
                 gateway, sandbox.name, local, remote, git_ignore=not options["no_git_ignore"], title=title
             )
+        for bind, port in ports:
+            forward.begin(app, gateway.registration.name, Forward(sandbox.name, bind, port, port, 0))
         if options["output"] != "table":
             emit(_data(sandbox), options["output"])
         if not argv and not interactive:
@@ -390,7 +398,8 @@ async def delete(app: App, names: tuple[str, ...], all_: bool, output: str) -> N
         if not wanted and output == "table":
             say("No sandboxes to delete.")
         for name in wanted:
-            outcome[name] = await gateway.delete(name)
+            with forward.ended_with(app, gateway.registration.name, name):
+                outcome[name] = await gateway.delete(name)
             app.places.forget_sandbox(gateway.registration.name, app.workspace, name)
             if output != "table":
                 continue

@@ -259,6 +259,21 @@ class Gateway:
         if not ended:
             raise GatewayError("UNAVAILABLE", "exec stream ended without an exit event")
 
+    async def tcp(self, sandbox: str, port: int, sent: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+        """A connection to `port` of the sandbox's loopback: b"" once it stands, then what comes. `sent` goes in.
+
+        Raises GatewayError UNAVAILABLE when nothing listens there.
+        """
+        init = api.TcpForwardInit(sandbox=sandbox, workspace=self.workspace, tcp=api.TcpRelayTarget(port=port))
+
+        async def frames() -> AsyncIterator[Message]:
+            yield api.TcpForwardFrame(init=init)
+            async for piece in sent:
+                yield api.TcpForwardFrame(data=piece)
+
+        async for frame in self._transport.converse(OPENSHELL, "ForwardTcp", frames(), api.TcpForwardFrame):
+            yield frame.data
+
     # -- policy ------------------------------------------------------------------------------------------------
 
     async def config(self, sandbox: str) -> values.Config:

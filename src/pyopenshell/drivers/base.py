@@ -18,6 +18,7 @@ What whoever writes another driver promises, beside each method's own text:
 from __future__ import annotations
 
 import dataclasses
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
@@ -181,6 +182,13 @@ class Driver(Protocol):
 
     async def exec(self, sandbox_id: str, request: ExecRequest) -> Process:
         """Start a command. Raises DriverError("NotRunning" | "CommandNotFound" | ...)."""
+
+    async def dial(self, sandbox_id: str, port: int) -> socket.socket:
+        """A TCP connection to what listens on `port` of the sandbox's own loopback. Non-blocking; the caller closes it.
+
+        For people outside who reach a server inside; nothing inside can ask for one. Raises DriverError("NotRunning" |
+        "NotListening" | ...).
+        """
 
     def events(self) -> AsyncIterator[WorkloadStatus]:
         """Status changes as they happen; one consumer."""

@@ -24,6 +24,7 @@ from pyopenshell.gateway.registration import endpoint_of, register
 from pyopenshell.gateway.revisions import Revisions
 from pyopenshell.gateway.rpc.drafts import DraftService
 from pyopenshell.gateway.rpc.exec import ExecService
+from pyopenshell.gateway.rpc.forward import ForwardService
 from pyopenshell.gateway.rpc.health import VERSION, Health
 from pyopenshell.gateway.rpc.logs import LogService
 from pyopenshell.gateway.rpc.policy import PolicyService
@@ -229,6 +230,7 @@ class Gateway:
             Health(self.driver),
             SandboxService(self.sandboxes),
             ExecService(self.sandboxes, self.driver),
+            ForwardService(self.sandboxes, self.driver),
             LogService(self.logs, self.bus, self.sandboxes),
             SupervisorService(self.store, self.revisions, self.sandboxes, self.sessions, self.tokens),
             WorkspaceService(self.workspaces),

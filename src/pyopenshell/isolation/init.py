@@ -166,6 +166,8 @@ class _Server:
         operation = message["op"]
         if operation == "exec":
             self._exec(message, fds)
+        elif operation == "socket":
+            self._socket(str(message["name"]), bool(message["ipv6"]))
         elif operation == "kill":
             self._kill(str(message["name"]), int(message["signal"]))
         elif operation == "terminate":
@@ -189,6 +191,15 @@ class _Server:
         channel.send(self._control, {"started": name, "pid": pid}, [] if master is None else [master])
         if master is not None:
             os.close(master)
+
+    def _socket(self, name: str, ipv6: bool) -> None:
+        """An unconnected TCP socket of this namespace, for somebody outside who may reach a server in here."""
+        try:
+            with socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_STREAM) as sock:
+                channel.send(self._control, {"name": name}, [sock.fileno()])
+        except OSError as error:
+            refused = WallError("ResourcesExhausted", str(error), "end processes in the sandbox and try again")
+            channel.send(self._control, {"failed": refused.as_message(), "name": name})
 
     def _kill(self, name: str, number: int) -> None:
         for pid, known in self._live.items():

@@ -29,6 +29,8 @@ from pyopenshell.isolation.environment import environment
 DEFAULT_SUPERVISOR = "pyopenshell.supervisor.process:main"
 _HOST = "pyopenshell.drivers.local.host"
 _SOCKET, _START_LOCK, _LOG = "host.sock", "start.lock", "host.log"
+_DIAL_SECONDS = 10.0
+"""For a connection within the machine: longer means that nobody accepts."""
 _PASSED_ON = (
     *("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
@@ -142,6 +144,27 @@ class LocalDriver:
         if request.tty:
             process.attach_terminal(fds[0])
         return process
+
+    async def dial(self, sandbox_id: str, port: int) -> socket.socket:
+        why: OSError | None = None
+        for ipv6, address in ((False, "127.0.0.1"), (True, "::1")):
+            _, fds = await self._ask({"op": "socket", "sandbox_id": sandbox_id, "ipv6": ipv6})
+            # Made by the sandbox's init in its own network; connecting it happens there, wherever it is held.
+            sock = socket.socket(fileno=fds[0])
+            sock.setblocking(False)
+            try:
+                async with asyncio.timeout(_DIAL_SECONDS):
+                    await asyncio.get_running_loop().sock_connect(sock, (address, port))
+            except OSError as error:  # TimeoutError is one: a server whose backlog is full
+                sock.close()
+                why = why or error
+                continue
+            except BaseException:
+                sock.close()
+                raise
+            return sock
+        text = str(why) or "no answer"
+        raise DriverError("NotListening", f"port {port} of the sandbox cannot be reached: {text}", "start the server")
 
     async def events(self) -> AsyncIterator[WorkloadStatus]:
         while (status := await self._events.get()) is not None:

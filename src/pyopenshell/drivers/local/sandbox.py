@@ -113,6 +113,14 @@ class Sandbox:
         said: dict[str, str] = self._request.get("image_environment", {})
         return {name: value for name, value in said.items() if name in ("PATH", "LANG") or name not in BASE}
 
+    def open_socket(self, name: str, ipv6: bool, answered: Callable[[Message, list[int]], None]) -> None:
+        """An unconnected TCP socket of the sandbox's network; `answered` gets it or {"failed"}, as above."""
+        if self.state is not State.RUNNING or self._init_link is None:
+            answered({"failed": WallError("NotRunning", "the sandbox is not running", "start it").as_message()}, [])
+            return
+        self._starting[name] = answered
+        self._init_link.send({"op": "socket", "name": name, "ipv6": ipv6})
+
     def signal_command(self, name: str, number: int) -> None:
         if self._init_link is not None:
             self._init_link.send({"op": "kill", "name": name, "signal": number})

@@ -187,7 +187,7 @@ class Server:
             channel.close_all(fds)
 
     def _dispatch(self, link: Link, message: Message, fds: list[int]) -> None:
-        if self._leaving and message["op"] in ("create", "exec"):
+        if self._leaving and message["op"] in ("create", "exec", "socket"):
             raise WallError("HostStopped", "the driver host is ending", "try again")
         handler = {
             "hello": self._hello,
@@ -195,6 +195,7 @@ class Server:
             "stop": self._stop,
             "delete": self._delete,
             "exec": self._exec,
+            "socket": self._socket,
             "signal": self._signal,
         }[message["op"]]
         handler(link, message, fds)
@@ -365,6 +366,20 @@ class Server:
 
         self._owners[name] = (link, sandbox.id)
         sandbox.start_command(name, message["command"], fds, answered)
+
+    def _socket(self, link: Link, message: Message, _fds: list[int]) -> None:
+        sandbox = self._sandboxes.get(str(message["sandbox_id"]))
+        if sandbox is None:
+            raise WallError("NotRunning", "the sandbox is not running", "start it")
+
+        def answered(answer: Message, gifts: list[int]) -> None:
+            try:
+                failed = {"failed": answer["failed"]} if "failed" in answer else {}
+                link.send({"re": message["id"], **failed}, gifts)
+            finally:
+                channel.close_all(gifts)
+
+        sandbox.open_socket(f"socket-{message['id']}-{id(link)}", bool(message["ipv6"]), answered)
 
     def _signal(self, _link: Link, message: Message, _fds: list[int]) -> None:
         sandbox = self._sandboxes.get(str(message["sandbox_id"]))
