@@ -12,7 +12,7 @@ import socket
 import pytest
 
 from pyopenshell.client import Gateway
-from tests.e2e.house import House, background, house, sh
+from tests.e2e.house import House, house, sh
 
 pytestmark = pytest.mark.e2e
 
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 async def serve_inside(gateway: Gateway, name: str, port: int, family: str = "4") -> None:
-    script = background(f"server{family}", f"exec python3 -c '{SERVER}' {family} {port}")
+    script = f"python3 -c '{SERVER}' {family} {port} </dev/null >/dev/null 2>&1 & disown"
     ran = await sh(gateway, name, f"{script}; until [ -e /sandbox/listening{family} ]; do sleep 0.05; done")
     assert ran.code == 0, ran
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ async def echo() -> AsyncIterator[int]:
     """A server that sends back what it gets, then "end" once its client has ended."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while piece := await reader.read(65536):
-            writer.write(piece)
-            await writer.drain()
-        writer.write(b"end")
-        writer.close()
+        with contextlib.suppress(ConnectionError), contextlib.closing(writer):
+            while piece := await reader.read(65536):
+                writer.write(piece)
+                await writer.drain()
+            writer.write(b"end")
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     yield server.sockets[0].getsockname()[1]

@@ -256,7 +256,8 @@ async def test_unknown_and_unoffered_methods_say_so(served: Served) -> None:
     unknown = served.client.channel.unary_unary("/openshell.v1.OpenShell/Nothing")
     code, message = await failure(unknown(b""))
     assert code is CODE.UNIMPLEMENTED
-    assert message == "unknown method; served: openshell.v1.OpenShell, pyopenshell.v1.Proposals, pyopenshell.v1.Review"
+    served_ = "openshell.v1.OpenShell, pyopenshell.v1.Consoles, pyopenshell.v1.Proposals, pyopenshell.v1.Review"
+    assert message == f"unknown method; served: {served_}"
     code, message = await failure(served.client.ListProviders(openshell_pb2.ListProvidersRequest()))
     assert code is CODE.UNIMPLEMENTED
     assert message == "ListProviders is part of openshell.v1.OpenShell but this gateway does not offer it"

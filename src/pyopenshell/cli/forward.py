@@ -53,10 +53,11 @@ def local(text: str, option: str = "PORT") -> tuple[str, int]:
 @click.argument("where", metavar="[BIND:]PORT")
 @argument_name
 @click.option("-d", "--background", is_flag=True, help="Return at once; `forward stop` ends it.")
+@output_option
 @click.pass_obj
-async def start(app: App, where: str, name: str, background: bool) -> None:
+async def start(app: App, where: str, name: str, background: bool, output: str) -> None:
     bind, port = local(where)
-    await _forward(app, name, bind, port, port, background=background)
+    await _forward(app, name, bind, port, port, background=background, output=output)
 
 
 @command.command("service", help="Forward any port of this machine to a port in a sandbox.")
@@ -67,35 +68,39 @@ async def start(app: App, where: str, name: str, background: bool) -> None:
 @click.option("--local", "where", default="", metavar="[BIND:]PORT", help="Default: the same port.")
 @click.option("-d", "--background", is_flag=True, help="Return at once; `forward stop` ends it.")
 @click.option("--ready-fd", type=int, default=-1, hidden=True, help="Where to say that it listens.")
+@output_option
 @click.pass_obj
 async def service(
-    app: App, name: str, target_port: int, target_host: str, where: str, background: bool, ready_fd: int
+    app: App, name: str, target_port: int, target_host: str, where: str, background: bool, ready_fd: int, output: str
 ) -> None:
     del target_host  # whichever family the server listens on is found
     bind, port = local(where or str(target_port), "--local")
-    await _forward(app, name, bind, port, target_port, background=background, ready=ready_fd)
+    await _forward(app, name, bind, port, target_port, background=background, output=output, ready=ready_fd)
 
 
 async def _forward(
-    app: App, name: str, bind: str, port: int, target: int, *, background: bool, ready: int = -1
+    app: App, name: str, bind: str, port: int, target: int, *, background: bool, output: str, ready: int = -1
 ) -> None:
     if ready >= 0:
         os.set_inheritable(ready, False)
     try:
-        await _carry(app, name, Forward("", bind, port, target, os.getpid()), background=background, ready=ready)
+        wanted = Forward("", bind, port, target, os.getpid())
+        await _carry(app, name, wanted, background=background, output=output, ready=ready)
     except Exception as error:
         if ready >= 0:
             os.write(ready, str(error).encode()[:4000])
         raise
 
 
-async def _carry(app: App, name: str, forward: Forward, *, background: bool, ready: int) -> None:
+async def _carry(app: App, name: str, forward: Forward, *, background: bool, output: str, ready: int) -> None:
     async with app.connect() as gateway:
         sandbox = (await gateway.get(app.sandbox(name, gateway.registration.name))).name
         forward = dataclasses.replace(forward, sandbox=sandbox)
         register = Register(app, gateway.registration.name)
         if background:
-            begin(app, gateway.registration.name, forward)
+            forward = begin(app, gateway.registration.name, forward)
+            if output != "table":
+                emit(forward, output)
             return
         listening = asyncio.Event()
         with register.entered(forward), ended_by_signals():
@@ -105,6 +110,8 @@ async def _carry(app: App, name: str, forward: Forward, *, background: bool, rea
                 await asyncio.wait({carrying, waiting}, return_when=asyncio.FIRST_COMPLETED)
                 if listening.is_set():
                     _tell(forward, ready)
+                    if output != "table":
+                        emit(forward, output)
                 await carrying
             finally:
                 waiting.cancel()
@@ -113,14 +120,15 @@ async def _carry(app: App, name: str, forward: Forward, *, background: bool, rea
         say(f"sandbox {visible(sandbox)} is gone", err=True)
 
 
-def begin(app: App, gateway: str, forward: Forward) -> None:
+def begin(app: App, gateway: str, forward: Forward) -> Forward:
     """In the background, with the contract's lines on stderr. Raises CliError."""
-    forwarding.start_in_background(app, gateway, forward)
+    forward = forwarding.start_in_background(app, gateway, forward)
     name = visible(forward.sandbox)
     mark("  ✓", f"Forwarding port {forward.port} to sandbox {name} in the background", err=True)
     say(err=True)
     say(f"  Access at: {forward.url}", err=True)
     say(f"  Stop with: openshell forward stop {forward.port} {name}", err=True)
+    return forward
 
 
 def _tell(forward: Forward, ready: int) -> None:
@@ -136,18 +144,22 @@ def _tell(forward: Forward, ready: int) -> None:
 @command.command("stop", help="End a forward.")
 @click.argument("port", type=click.IntRange(1, 65535))
 @click.argument("name", required=False, default="", metavar="[NAME]")
+@output_option
 @click.pass_obj
-def stop(app: App, port: int, name: str) -> None:
+def stop(app: App, port: int, name: str, output: str) -> None:
     register = Register(app, app.registration().name)
-    for one in register.forwards():
-        if one.port == port and name in ("", one.sandbox):
-            if not name:
-                mark("→", f"Found forward on sandbox '{visible(one.sandbox)}'")
-            register.stop(one)
-            mark("✓", f"Stopped forward of port {port} for sandbox {visible(one.sandbox)}")
-            return
-    where = f" on sandbox {visible(name)}" if name else ""
-    mark("!", f"No active forward found for port {port}{where}")
+    found = next((one for one in register.forwards() if one.port == port and name in ("", one.sandbox)), None)
+    if found is not None:
+        register.stop(found)
+    if output != "table":
+        emit({"port": port, "sandbox": found.sandbox if found else name, "stopped": found is not None}, output)
+    elif found is None:
+        where = f" on sandbox {visible(name)}" if name else ""
+        mark("!", f"No active forward found for port {port}{where}")
+    else:
+        if not name:
+            mark("→", f"Found forward on sandbox '{visible(found.sandbox)}'")
+        mark("✓", f"Stopped forward of port {port} for sandbox {visible(found.sandbox)}")
 
 
 @command.command("list", help="Forwards of this gateway and workspace.")

@@ -107,7 +107,7 @@ def _idle_seconds(variable: str) -> float:
               help="Forward a port of this machine to the same port in it, in the background; repeatable.")  # fmt: skip
 @click.option("--keep", is_flag=True, hidden=True, help="Default: the sandbox stays.")
 @click.option("--no-keep", is_flag=True, help="Delete the sandbox when the command ends.")
-@click.option("--detach", is_flag=True, help="Return as soon as the sandbox is ready.")
+@click.option("--detach", is_flag=True, help="Return as soon as the sandbox is ready; a command goes on without you.")
 @click.option("--tty/--no-tty", default=None, help="Give the command a terminal; default: as this one is.")
 @output_option
 @click.argument("argv", nargs=-1, metavar="[-- COMMAND...]", type=click.UNPROCESSED)
@@ -119,8 +119,6 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
         raise click.UsageError("--output cannot be combined with a command, --no-keep or --forward.")
     if options["no_keep"] and options["forwards"]:
         raise click.UsageError("--no-keep cannot be combined with --forward.")
-    if options["detach"] and argv:
-        raise click.UsageError("--detach cannot be combined with a command.")
     if options["no_git_ignore"] and not options["uploads"]:
         raise click.UsageError("--no-git-ignore needs --upload.")
     ports = [forward.local(entry, "--forward") for entry in options["forwards"]]
@@ -137,7 +135,7 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
 
     interactive = not argv and not options["detach"] and options["output"] == "table" and terminal.is_terminal()
     async with app.connect(may_start=True) as gateway:
-        shown = _Progress(options["output"], quiet=bool(argv))
+        shown = _Progress(options["output"], quiet=bool(argv) and not options["detach"])
         sandbox = await _provision(
             gateway,
             shown,
@@ -152,6 +150,7 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
             cpu=options["cpu"],
             pids=options["pids"] or 0,
             restart=not options["no_restart"],
+            command=argv if options["detach"] else (),
         )
         _warn(sandbox)
         app.places.remember_sandbox(gateway.registration.name, app.workspace, sandbox.name)
@@ -166,14 +165,19 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
             forward.begin(app, gateway.registration.name, Forward(sandbox.name, bind, port, port, 0))
         if options["output"] != "table":
             emit(_data(sandbox), options["output"])
-        if not argv and not interactive:
+        if options["detach"] or not (argv or interactive):
             if options["no_keep"]:
                 await gateway.delete(sandbox.name)
             return
         wants = options["tty"]
         with_terminal = terminal.is_terminal() if wants is None else bool(wants) and sys.stdin.isatty()
         try:
-            code = await terminal.run(gateway, sandbox.name, argv or _SHELL, terminal=with_terminal)
+            if with_terminal and not options["no_keep"]:
+                code = await _console(gateway, sandbox.name, argv or _SHELL)
+            else:
+                code = await terminal.run(
+                    gateway, sandbox.name, argv or _SHELL, environment=_term(), terminal=with_terminal
+                )
         finally:
             if options["no_keep"]:
                 await asyncio.shield(gateway.delete(sandbox.name))
@@ -235,7 +239,10 @@ async def _provision(gateway: Gateway, shown: _Progress, **request: Any) -> Sand
     shown.created(sandbox.name)
     try:
         async with asyncio.timeout(seconds):
-            sandbox = await gateway.wait_for(sandbox, "Ready", FAILED_PHASES)
+            if request["command"]:
+                sandbox = await _begun(gateway, sandbox)
+            else:
+                sandbox = await gateway.wait_for(sandbox, "Ready", FAILED_PHASES)
     except TimeoutError:
         raise CliError(
             f"sandbox provisioning timed out after {seconds:.0f}s. Last reported status: {sandbox.phase}"
@@ -244,6 +251,18 @@ async def _provision(gateway: Gateway, shown: _Progress, **request: Any) -> Sand
         raise CliError(str(error)) from None
     shown.step("Sandbox ready")
     return sandbox
+
+
+async def _begun(gateway: Gateway, sandbox: Sandbox) -> Sandbox:
+    """Ready, or over already: a command that ends at once may do so before anybody saw it ready."""
+    from pyopenshell.client.gateway import FAILED_PHASES, SandboxFailedError
+
+    async for one in gateway.watch_status(sandbox.name):
+        if one.phase in ("Ready", "Completed") or one.exit_code is not None:
+            return one
+        if one.phase in FAILED_PHASES:
+            raise SandboxFailedError(one)
+    raise GatewayError("UNAVAILABLE", "the gateway ended the watch before the sandbox was ready")
 
 
 async def _approval_mode(gateway: Gateway, name: str, mode: str) -> None:
@@ -486,7 +505,8 @@ async def exec_(
     raise click.exceptions.Exit(code)
 
 
-@command.command("connect", help="Open a login shell in a sandbox. What you leave running in the background goes on.")
+@command.command("connect", help="Open the console of a sandbox: a login shell, or what already runs there. Ctrl-P "
+                 "Ctrl-Q leaves it running; connect again comes back to it.")  # fmt: skip
 @argument_name
 @click.pass_obj
 async def connect(app: App, name: str) -> None:
@@ -494,8 +514,25 @@ async def connect(app: App, name: str) -> None:
 
     async with app.connect() as gateway:
         sandbox = app.sandbox(name, gateway.registration.name)
-        code = await terminal.run(gateway, sandbox, ("/bin/bash", "-l"), terminal=terminal.is_terminal())
+        if terminal.is_terminal():
+            code = await _console(gateway, sandbox, _SHELL)
+        else:  # nothing to come back to: a shell for what is piped in
+            code = await terminal.run(gateway, sandbox, _SHELL, terminal=False)
     raise click.exceptions.Exit(code)
+
+
+async def _console(gateway: Gateway, sandbox: str, argv: tuple[str, ...]) -> int:
+    from pyopenshell.cli import terminal
+
+    code = await terminal.attach(gateway, sandbox, argv, environment=_term())
+    if code is None:
+        say(f"\nLeft running. Come back with: openshell sandbox connect {visible(sandbox)}", err=True)
+    return code or 0
+
+
+def _term() -> dict[str, str]:
+    """What kind of terminal this is, which programs on the other side must know."""
+    return {"TERM": os.environ["TERM"]} if os.environ.get("TERM") else {}
 
 
 for one in (*sandbox_files.COMMANDS, ssh.ssh_config):

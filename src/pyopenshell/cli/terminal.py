@@ -14,6 +14,7 @@ import threading
 import tty
 from collections.abc import AsyncIterator, Iterator
 
+from pyopenshell.client import GatewayError
 from pyopenshell.client.gateway import Gateway
 from pyopenshell.client.values import Exit, Output
 
@@ -35,9 +36,14 @@ def has_input() -> bool:
 
 
 def size() -> tuple[int, int]:
-    """Columns and rows of the window."""
-    found = shutil.get_terminal_size()
-    return found.columns, found.lines
+    """Columns and rows of the window. Its own word counts before COLUMNS and LINES, which shells leave stale."""
+    for stream in (sys.stdout, sys.stdin):
+        with contextlib.suppress(OSError, ValueError):
+            found = os.get_terminal_size(stream.fileno())
+            if found.columns and found.lines:
+                return found.columns, found.lines
+    guess = shutil.get_terminal_size()
+    return guess.columns, guess.lines
 
 
 async def run(
@@ -69,6 +75,65 @@ async def run(
             else:
                 _write(event)
         return code
+
+
+class Detacher:
+    """Finds the detach keys, Ctrl-P Ctrl-Q, in what is typed. A Ctrl-P waits for the next key. Pure."""
+
+    KEYS = b"\x10\x11"
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, typed: bytes) -> tuple[bytes, bool]:
+        """(what the command gets, whether the person leaves now). What follows the keys is dropped."""
+        data = self._held + typed
+        before, keys, _ = data.partition(self.KEYS)
+        if keys:
+            return before, True
+        self._held = data[-1:] if data.endswith(self.KEYS[:1]) else b""
+        return data.removesuffix(self._held), False
+
+
+async def attach(
+    gateway: Gateway, sandbox: str, command: tuple[str, ...], *, environment: dict[str, str] | None = None
+) -> int | None:
+    """The sandbox's console on this terminal; its exit code, or None when the person left it running."""
+    left = asyncio.Event()
+    detacher = Detacher()
+
+    async def typed() -> AsyncIterator[bytes | tuple[int, int]]:
+        async for item in _inputs(resizes=True):
+            if isinstance(item, bytes):
+                keys, leaving = detacher.feed(item)
+                if keys:
+                    yield keys
+                if leaving:
+                    left.set()
+                    return
+            else:
+                yield item
+
+    async def shown() -> int:
+        events = gateway.console(sandbox, command, size=size(), stdin=typed(), environment=environment)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                if isinstance(event, Output):
+                    _write(event)
+                elif isinstance(event, Exit):
+                    return event.code
+        raise GatewayError("UNAVAILABLE", "the gateway ended the console's stream; connect again")
+
+    with _raw_mode():
+        showing = asyncio.create_task(shown(), name="console")
+        leaving = asyncio.create_task(left.wait(), name="detach keys")
+        try:
+            await asyncio.wait({showing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            return showing.result() if showing.done() else None
+        finally:
+            showing.cancel()
+            leaving.cancel()
+            await asyncio.gather(showing, leaving, return_exceptions=True)
 
 
 def _write(output: Output) -> None:

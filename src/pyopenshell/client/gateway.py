@@ -20,7 +20,7 @@ from pyopenshell.client.errors import GatewayError
 from pyopenshell.client.groups import Templates, Workspaces, pages
 from pyopenshell.client.inbox import Inbox
 from pyopenshell.client.registration import Registration
-from pyopenshell.client.transport import OPENSHELL, REVIEW, Transport
+from pyopenshell.client.transport import CONSOLES, OPENSHELL, REVIEW, Transport
 from pyopenshell.policy.model import Policy, Rule
 from pyopenshell.wire import policy_map
 from pyopenshell.wire.gen import datamodel_pb2 as data
@@ -258,6 +258,46 @@ class Gateway:
                 yield values.Exit(event.exit.exit_code)
         if not ended:
             raise GatewayError("UNAVAILABLE", "exec stream ended without an exit event")
+
+    async def console(
+        self,
+        sandbox: str,
+        command: Sequence[str],
+        *,
+        size: tuple[int, int],
+        stdin: AsyncIterator[bytes | tuple[int, int]],
+        environment: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[values.Attached | values.Output | values.Exit]:
+        """Attach to the sandbox's console; `command` runs where none does. Leaving the iteration leaves it running.
+
+        First one Attached, then output (the recent one first, where it ran already), then Exit when it ended.
+        """
+        start = review_api.ConsoleStart(
+            workspace_scope=self._scope,
+            sandbox=sandbox,
+            command=command,
+            environment=environment or {},
+            cols=size[0],
+            rows=size[1],
+        )
+
+        async def inputs() -> AsyncIterator[Message]:
+            yield review_api.ConsoleInput(start=start)
+            async for item in stdin:
+                if isinstance(item, bytes):
+                    yield review_api.ConsoleInput(stdin=item)
+                else:
+                    resize = api.ExecSandboxWindowResize(cols=item[0], rows=item[1])
+                    yield review_api.ConsoleInput(resize=resize)
+
+        async for event in self._transport.converse(CONSOLES, "AttachConsole", inputs(), review_api.ConsoleEvent):
+            match event.WhichOneof("payload"):
+                case "attached":
+                    yield values.Attached(event.attached.resumed)
+                case "output":
+                    yield values.Output("stdout", event.output)
+                case "exit_code":
+                    yield values.Exit(event.exit_code)
 
     async def tcp(self, sandbox: str, port: int, sent: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """A connection to `port` of the sandbox's loopback: b"" once it stands, then what comes. `sent` goes in.

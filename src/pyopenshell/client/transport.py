@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 OPENSHELL = "openshell.v1.OpenShell"
 REVIEW = "pyopenshell.v1.Review"
+CONSOLES = "pyopenshell.v1.Consoles"
 CONNECT_TIMEOUT = 10.0
 """Seconds for TCP and TLS together; a refused connection is reported at once."""
 MESSAGE_LIMIT = 64 * 1024 * 1024

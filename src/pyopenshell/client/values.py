@@ -333,5 +333,12 @@ class Output:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Attached:
+    """To a console. `resumed`: it ran already, and its recent output follows."""
+
+    resumed: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Exit:
     code: int

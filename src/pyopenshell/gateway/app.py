@@ -14,6 +14,7 @@ from pyopenshell.gateway.auth import Gate
 from pyopenshell.gateway.bus import Bus
 from pyopenshell.gateway.clock import Clock, system_clock
 from pyopenshell.gateway.configuration import Configuration
+from pyopenshell.gateway.consoles import Consoles
 from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.files import private_directory, write_private
 from pyopenshell.gateway.inbox import Inbox
@@ -22,6 +23,7 @@ from pyopenshell.gateway.metrics import Metrics
 from pyopenshell.gateway.probes import Probes
 from pyopenshell.gateway.registration import endpoint_of, register
 from pyopenshell.gateway.revisions import Revisions
+from pyopenshell.gateway.rpc.console import ConsoleService
 from pyopenshell.gateway.rpc.drafts import DraftService
 from pyopenshell.gateway.rpc.exec import ExecService
 from pyopenshell.gateway.rpc.forward import ForwardService
@@ -99,6 +101,7 @@ class Gateway:
             clock,
             new_boot=self._is_new_boot(),
         )
+        self.consoles = Consoles()
         self._tasks = Tasks()
         self._admissions = Admissions(self.store, clock)
         gate = Gate(self.tokens, self.sandboxes.epoch_of)
@@ -150,6 +153,7 @@ class Gateway:
         self.sessions.close_all()
         await self._server.stop(_STOP_GRACE)
         await self._admissions.close()
+        await self.consoles.close()
         await self.sandboxes.close()
         await self._tasks.close()
         await self.logs.flushed()
@@ -231,6 +235,7 @@ class Gateway:
             SandboxService(self.sandboxes),
             ExecService(self.sandboxes, self.driver),
             ForwardService(self.sandboxes, self.driver),
+            ConsoleService(self.sandboxes, self.driver, self.consoles),
             LogService(self.logs, self.bus, self.sandboxes),
             SupervisorService(self.store, self.revisions, self.sandboxes, self.sessions, self.tokens),
             WorkspaceService(self.workspaces),

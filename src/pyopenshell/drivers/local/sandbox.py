@@ -49,6 +49,9 @@ class Surroundings(Protocol):
     def watch(self, init: int, notify: int, records: int, doors: Mapping[str, Any] | None) -> None:
         """Give a notify descriptor to the connect watcher; the caller keeps its copies."""
 
+    def main_log(self, sandbox_id: str) -> int:
+        """Opens what the main process prints to. The caller closes it. Raises OSError."""
+
     def fork_supervisor(self, request: Mapping[str, Any], init: int) -> tuple[int, socket.socket]:
         """(pid, our end of its control socket)."""
 
@@ -231,11 +234,17 @@ class Sandbox:
                 self._stands()
 
     def _start_main(self) -> None:
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        """Nobody looks at it: no terminal, and what it prints goes to /var/log/main.log of the sandbox."""
+        opened = []
         try:
-            self.start_command(MAIN, self._request["main"], [null, null, null], self._main_answered)
+            opened.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+            opened.append(self._host.main_log(self.id))
+            request = {**self._request["main"], "tty": False}
+            self.start_command(MAIN, request, [opened[0], opened[1], opened[1]], self._main_answered)
+        except OSError as error:
+            self._fail(WallError("HostResources", str(error), "free descriptors, processes or disk space"))
         finally:
-            os.close(null)
+            channel.close_all(opened)
 
     def _main_answered(self, message: Message, fds: list[int]) -> None:
         channel.close_all(fds)

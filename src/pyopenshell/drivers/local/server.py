@@ -97,6 +97,10 @@ class Server:
     def watch(self, init: int, notify: int, records: int, doors: Mapping[str, Any] | None) -> None:
         self._watcher.send({"watch": init, "doors": doors}, [notify, records])
 
+    def main_log(self, sandbox_id: str) -> int:
+        path = os.path.join(self._files.root(sandbox_id), "log", "main.log")
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+
     def fork_supervisor(self, request: Mapping[str, Any], init: int) -> tuple[int, socket.socket]:
         ours, theirs = channel.pair()
         parent = os.getpid()

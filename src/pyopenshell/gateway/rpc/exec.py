@@ -86,11 +86,12 @@ class ExecService:
                 ),
             )
         except DriverError as error:
-            if error.reason not in _NOT_STARTED:
+            failed = not_started(error)
+            if failed is None:
                 raise
             text = f"openshell: {error.message}\n".encode()
             yield Event(stderr=openshell_pb2.ExecSandboxStderr(data=text))
-            yield Event(exit=openshell_pb2.ExecSandboxExit(exit_code=_NOT_STARTED[error.reason]))
+            yield Event(exit=openshell_pb2.ExecSandboxExit(exit_code=failed))
             return
         feeder = asyncio.create_task(_fed(feed, process), name=f"stdin of an exec in {record.id}")
         try:
@@ -99,6 +100,11 @@ class ExecService:
         finally:
             feeder.cancel()
             await process.aclose()
+
+
+def not_started(error: DriverError) -> int | None:
+    """The exit code a shell would give; None where not the command is at fault."""
+    return _NOT_STARTED.get(error.reason)
 
 
 async def _events(process: Process, deadline: float | None) -> AsyncIterator[Event]:

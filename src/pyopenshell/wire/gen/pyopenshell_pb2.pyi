@@ -311,3 +311,52 @@ class GetLeasesResponse(_message.Message):
     policy_version: int
     fallbacks: _containers.RepeatedCompositeFieldContainer[Fallback]
     def __init__(self, policy_version: _Optional[int] = ..., fallbacks: _Optional[_Iterable[_Union[Fallback, _Mapping]]] = ...) -> None: ...
+
+class ConsoleStart(_message.Message):
+    __slots__ = ("workspace_scope", "sandbox", "command", "environment", "cols", "rows")
+    class EnvironmentEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    WORKSPACE_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    COLS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    workspace_scope: _datamodel_pb2.WorkspaceSelector
+    sandbox: str
+    command: _containers.RepeatedScalarFieldContainer[str]
+    environment: _containers.ScalarMap[str, str]
+    cols: int
+    rows: int
+    def __init__(self, workspace_scope: _Optional[_Union[_datamodel_pb2.WorkspaceSelector, _Mapping]] = ..., sandbox: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., environment: _Optional[_Mapping[str, str]] = ..., cols: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
+
+class ConsoleInput(_message.Message):
+    __slots__ = ("start", "stdin", "resize")
+    START_FIELD_NUMBER: _ClassVar[int]
+    STDIN_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_FIELD_NUMBER: _ClassVar[int]
+    start: ConsoleStart
+    stdin: bytes
+    resize: _openshell_pb2.ExecSandboxWindowResize
+    def __init__(self, start: _Optional[_Union[ConsoleStart, _Mapping]] = ..., stdin: _Optional[bytes] = ..., resize: _Optional[_Union[_openshell_pb2.ExecSandboxWindowResize, _Mapping]] = ...) -> None: ...
+
+class ConsoleAttached(_message.Message):
+    __slots__ = ("resumed",)
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
+    resumed: bool
+    def __init__(self, resumed: _Optional[bool] = ...) -> None: ...
+
+class ConsoleEvent(_message.Message):
+    __slots__ = ("attached", "output", "exit_code")
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    attached: ConsoleAttached
+    output: bytes
+    exit_code: int
+    def __init__(self, attached: _Optional[_Union[ConsoleAttached, _Mapping]] = ..., output: _Optional[bytes] = ..., exit_code: _Optional[int] = ...) -> None: ...
