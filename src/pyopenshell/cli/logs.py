@@ -33,7 +33,7 @@ def render(line: LogLine) -> str:
 )
 @argument_name
 @click.option("-n", "lines", default=200, show_default=True, metavar="N", help="At most so many lines.")
-@click.option("--tail", is_flag=True, help="Then go on with new lines as they come.")
+@click.option("--tail", "--follow", "-f", "tail", is_flag=True, help="Then go on with new lines as they come.")
 @click.option("--since", default="", metavar="DURATION", help="Only what is younger: 30s, 5m, 1h.")
 @click.option(
     "--source",

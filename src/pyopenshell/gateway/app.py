@@ -136,7 +136,7 @@ class Gateway:
         await self._listen_for_probes()
         self._tasks.spawn(self.inbox.leases.run(self.inbox.refresh), "leases")
         await self.sandboxes.take_up()
-        write_private(self._boot_memory, boot_id().encode())
+        self._remember_boot()
         register(
             self.configuration.paths.config,
             self.configuration.name,
@@ -163,6 +163,13 @@ class Gateway:
     @property
     def _boot_memory(self) -> Path:
         return private_directory(self.configuration.paths.run) / "boot-id"
+
+    def _remember_boot(self) -> None:
+        """A disk that is full keeps nobody from using the gateway: then the next reason is only less exact."""
+        try:
+            write_private(self._boot_memory, boot_id())
+        except OSError as error:
+            _log.warning("cannot remember this run of the machine: %s", error)
 
     def _is_new_boot(self) -> bool:
         """Whether the machine was started anew since a gateway last ran on this state directory."""

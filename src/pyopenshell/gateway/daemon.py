@@ -117,7 +117,7 @@ def start(
     once: one starts it, the others find it running.
     """
     paths = Paths.of(environ)
-    with _only_starter(paths.run):
+    with _usable(paths), _only_starter(paths.run):
         running = status(environ)
         if running is not None:
             if _answers(running):
@@ -247,6 +247,18 @@ def _await_line(reader: int, timeout: float) -> bytes | None:
             return b""
         data += part
     return data
+
+
+@contextlib.contextmanager
+def _usable(paths: Paths) -> Iterator[None]:
+    """A home that cannot be written, or is full, is the operator's to repair: said, not thrown."""
+    try:
+        yield
+    except OSError as error:
+        raise DaemonError(
+            f"the gateway cannot be started: {error.strerror or error}: {error.filename or paths.state}",
+            f"Make {paths.state} writable with room in it, or name another directory in XDG_STATE_HOME",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -19,12 +19,18 @@ def private_directory(path: Path) -> Path:
 
 
 def write_private(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data`, mode 0600, atomically: a reader or a crash sees the old file or the new one."""
+    """Replace `path` by `data`, mode 0600, atomically: a reader or a crash sees the old file or the new one.
+
+    What is there already is not written again: a full disk must not stop a gateway that has nothing new to say.
+    """
     private_directory(path.parent)
+    data = data.encode() if isinstance(data, str) else data
+    if read_private(path) == data:
+        return
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mkstemp: mode 0600
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)

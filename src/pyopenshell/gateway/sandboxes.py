@@ -141,13 +141,16 @@ class Sandboxes:
     async def load(self) -> None:
         """Read what was stored: from now on supervisors of earlier times may connect."""
 
-        def read(tx: sa.Connection) -> list[Record]:
-            now, found = self._clock(), records.every(tx)
-            for record in found:  # one transaction for all: nobody is connected yet
+        def write(tx: sa.Connection) -> None:
+            now = self._clock()
+            for record in records.every(tx):  # one transaction for all: nobody is connected yet
                 records.write(tx, record.id, _live(record).state(connected=False), now)
-            return found
 
-        for record in await self._store.run(read):
+        try:
+            await self._store.run(write)
+        except GatewayError as error:  # whoever must delete sandboxes to make room needs a gateway for it
+            _log.error("phases stay as they were stored: %s", error.message)
+        for record in await self._store.run(lambda tx: records.every(tx)):
             self._live[record.id] = _live(record)
 
     async def take_up(self) -> None:
@@ -301,7 +304,7 @@ class Sandboxes:
             live.restarts.forgive()
             live.running = True  # until the driver says it ended
             try:
-                await self._settle(sandbox_id, desired="stopped")
+                await self._try_settle(sandbox_id, desired="stopped")
                 await self._driver_call(self._ensure_driver())
                 await self._driver_call(self._driver.stop(sandbox_id))
                 live.running, live.exit_code, live.failure = False, None, None
@@ -330,7 +333,7 @@ class Sandboxes:
         live = self._existing(sandbox_id)
         # At once, not after the lock: its token is void and waiting operations see that it goes.
         live.desired = "deleted"
-        await self._settle(sandbox_id, desired="deleted")
+        await self._try_settle(sandbox_id, desired="deleted")
         self._sessions.close(sandbox_id)
         async with live.lock:
             if sandbox_id not in self._live:
@@ -411,6 +414,13 @@ class Sandboxes:
     def _session_changed(self, sandbox_id: str) -> None:
         if not self._closing and sandbox_id in self._live:
             self._tasks.spawn(self._settle(sandbox_id), f"settle {sandbox_id}")
+
+    async def _try_settle(self, sandbox_id: str, **columns: Any) -> None:
+        """Before what ends a sandbox: a full disk must not keep it running, nor its files where they are."""
+        try:
+            await self._settle(sandbox_id, **columns)
+        except GatewayError as error:
+            _log.error("sandbox %s: going on although this could not be stored: %s", sandbox_id, error.message)
 
     async def _settle(self, sandbox_id: str, **columns: Any) -> None:
         """Store the phase that holds now. Transactions run in the order they are handed in, so the last one wins."""

@@ -13,7 +13,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -180,7 +180,14 @@ def _storage_errors() -> Iterator[None]:
         raise _failed(error) from error
 
 
+_FIXES: Final = {
+    "disk is full": "free disk space in the gateway's state directory, for example with: openshell sandbox delete",
+    "readonly database": "make the gateway's state directory writable for the user who runs it",
+}
+
+
 def _failed(error: sa.exc.DatabaseError) -> GatewayError:
     # The first line says what failed; PostgreSQL's further ones may repeat values.
     reason = (str(error.orig).splitlines() or [type(error.orig).__name__])[0][:300]
-    return GatewayError("UNAVAILABLE", f"the gateway's database failed: {reason}", "STORE_FAILED")
+    fix = next((f"\n{text}" for sign, text in _FIXES.items() if sign in reason), "")
+    return GatewayError("UNAVAILABLE", f"the gateway's database failed: {reason}{fix}", "STORE_FAILED")
