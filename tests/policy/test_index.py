@@ -7,7 +7,7 @@ import functools
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pyopenshell.policy.decision import Connection
@@ -101,6 +101,7 @@ def answers(engine: Engine, points: list[Point]) -> list[str]:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**9))
+@example(32175)
 def test_words_do_not_tell_how_an_engine_came_to_be(seed: int) -> None:
     """Reviewers confirm what they were shown, and a restarted gateway must show the same."""
     rng = random.Random(seed)

@@ -11,7 +11,7 @@ from pyopenshell.policy.globs import L, binary_pattern
 from pyopenshell.policy.grants import Grant
 from pyopenshell.policy.hosts import host_matches, host_tokens, host_word, is_ip_literal
 from pyopenshell.policy.index import GrantIndex
-from pyopenshell.policy.places import Place, PortIndex
+from pyopenshell.policy.places import Place, PortIndex, by_place
 from pyopenshell.policy.tries import Trie, closure, matches
 from pyopenshell.proof.words import Tokens, lookup_steps, overlaps, walk
 from pyopenshell.proof.work import Work
@@ -147,4 +147,5 @@ class HostOverlap:
 
 
 def _grants(places: list[Place]) -> list[Grant]:
-    return [grant for place in places for grant in place.grants]
+    """By place: tries list their payloads in an order that tells how a policy came to be."""
+    return sorted((grant for place in places for grant in place.grants), key=by_place)
