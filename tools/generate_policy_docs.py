@@ -159,8 +159,9 @@ def _words(shape: Mapping[str, object]) -> str:
         return " \\| ".join(f"`{value}`" for value in values if value)
     if "const" in shape:
         return f"`{shape['const']}`"
-    if "anyOf" in shape:
-        return "text or number"
+    choices = shape.get("anyOf")
+    if isinstance(choices, list):
+        return _words(choices[0]) if "enum" in choices[0] else "text or number"
     items, values = shape.get("items"), shape.get("additionalProperties")
     if isinstance(items, dict):
         return f"list of {_words(items)}"
@@ -168,7 +169,7 @@ def _words(shape: Mapping[str, object]) -> str:
         return f"name → {_words(values)}"
     bounds = f" {shape['minimum']}–{shape['maximum']}" if "maximum" in shape else ""
     names = {"string": "text", "integer": "number", "boolean": "true or false", "object": "mapping"}
-    return names[str(shape["type"])] + bounds
+    return names[str(shape["type"])] + bounds if "type" in shape else "anything"
 
 
 def _presets() -> Iterator[str]:

@@ -206,7 +206,9 @@ def test_attack_b12_empty_never_means_everything() -> None:
     assert "rule must contain at least one endpoint" in one()
 
 
-@pytest.mark.parametrize("binary", ["", "curl", "/usr/../bin/x", "/a\u202eb", "/a\0", "**", "/a**/b", "/{a,b}*"])
+@pytest.mark.parametrize(
+    "binary", ["", "/", "/usr/bin/", "/a/*/", "curl", "/usr/../bin/x", "/a\u202eb", "/a\0", "**", "/a**/b", "/{a,b}*"]
+)
 def test_binaries_that_name_nothing(binary: str) -> None:
     assert "invalid binary" in one(RAW, by=("/usr/bin/curl", binary))
 

@@ -58,7 +58,7 @@ def _mapping(section: Section) -> Shape:
 def property_of(section: Section, key: Key) -> Shape:
     out: Shape = {"description": key.text}
     out |= key.shape
-    if "$ref" not in out and not {"type", "enum", "const", "anyOf"} & out.keys():
+    if "$ref" not in out and not {"type", "enum", "const", "anyOf", "deprecated"} & out.keys():
         out["type"] = _type(section, key)
     elif "enum" in out:
         out["type"] = "string"
@@ -82,6 +82,9 @@ def default_of(section: Section, key: Key) -> object:
         return None
     fields = {field.name: field for field in dataclasses.fields(section.model)}
     default = fields[key.name].default
+    values = key.shape.get("enum")
+    if isinstance(values, list) and default not in values:
+        return None  # "" stands in the model for what is not written, and cannot be written
     if default == () and key.shape.get("type") == "object":
         return {}
     if default == () and key.shape.get("minItems"):

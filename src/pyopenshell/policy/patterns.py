@@ -107,6 +107,8 @@ def binary_problem(pattern: str) -> str:
         return "it has a dot segment, and no running executable does"
     if pattern == "**":
         return "write '/**' for any binary"
+    if pattern.endswith("/"):
+        return "a path that ends in '/' is a directory, write '/**' after it for all programs below"
     return _reason(lambda: globs.binary_pattern(pattern))
 
 

@@ -68,14 +68,25 @@ def mapping(values: Shape, most: int = 0) -> Shape:
     return out
 
 
+def _any_case(word: str) -> str:
+    """Regular expressions of JSON Schema have no flags."""
+    return "".join(f"[{c.upper()}{c}]" if c.isalpha() else f"[{c}]" for c in word)
+
+
 TEXT: Shape = {"type": "string"}
 PORT: Shape = {"type": "integer", "minimum": 1, "maximum": 65535}
 LIMIT: Shape = {"type": "integer", "minimum": 1, "maximum": 0xFFFFFFFF}
 PATHS = listing({"type": "string", "pattern": "^/", "maxLength": MAX_PATH_CHARACTERS}, most=MAX_FILESYSTEM_PATHS)
 IDENTITY: Shape = {
     "anyOf": [
-        {"type": "string", "pattern": "^(sandbox|[1-9][0-9]{0,9})$"},
+        {"type": "string", "pattern": "^(sandbox|[1-9][0-9]{0,9})?$"},
         {"type": "integer", "minimum": 1, "maximum": 4294967294},
+    ]
+}
+KIND: Shape = {
+    "anyOf": [
+        {"enum": list(OPERATION_TYPES)},
+        {"type": "string", "pattern": "^(" + "|".join(map(_any_case, OPERATION_TYPES)) + ")$"},
     ]
 }
 MATCHERS = mapping(ref("matcher"))
@@ -163,10 +174,10 @@ ENDPOINT = Section(
             "HTTP requests, `websocket` handshakes and messages, `graphql`, `json-rpc` and `mcp` what bodies carry.",
             {"enum": ["", *PROTOCOLS]}),
         Key("tls", "`skip` never terminates TLS. `terminate` and `passthrough` are accepted and mean nothing.",
-            {"enum": ["", *TLS]}),
+            {"enum": list(TLS)}),
         Key("enforcement", "`audit` forwards what the rules refuse, and logs it. Must be written out to be had.",
             {"enum": list(ENFORCEMENT)}),
-        Key("access", "A preset instead of `rules`, see below.", {"enum": ["", *ACCESS]}),
+        Key("access", "A preset instead of `rules`, see below.", {"enum": list(ACCESS)}),
         Key("rules", "What is allowed, at least one entry. Excludes `access`.", listing(ref("allow"), 1)),
         Key("deny_rules", "What is refused all the same: a deny wins over every allow of every rule that matches the "
             "connection. Needs `access` or `rules`.", listing(ref("match"), 1)),
@@ -206,7 +217,7 @@ MATCH = Section(
             {"type": "string", "pattern": "^(/|\\*\\*$)"}),
         Key("query", "rest, websocket: globs by key of the query string.", MATCHERS),
         Key("command", "sql, which is not enforced: refused with every protocol there is."),
-        Key("operation_type", "graphql, websocket: the kind of operation.", {"enum": list(OPERATION_TYPES)}),
+        Key("operation_type", "graphql, websocket: the kind of operation, in any letter case.", KIND),
         Key("operation_name", "graphql, websocket: a glob over the operation's name."),
         Key("fields", "graphql, websocket: globs over root fields; an allow needs all fields matched, a deny one.",
             listing(TEXT)),
