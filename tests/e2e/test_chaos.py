@@ -27,7 +27,7 @@ from pyopenshell.policy import load
 from tests.e2e import leftovers
 from tests.e2e.house import HOST, OTHER, READ_ONLY, House, house, sh, within
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
 
 SEED = int(os.environ.get("OPENSHELL_CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
 SHORT, LONG = 20, 200

@@ -18,7 +18,7 @@ import pytest
 from pyopenshell.client import Gateway
 from tests.e2e.house import OPENSHELL, READ_ONLY, House, run, sh, within
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 DETACH = b"\x10\x11"
 

@@ -14,7 +14,7 @@ import pytest
 from pyopenshell.client import Gateway
 from tests.e2e.house import House, house, sh
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 SERVER = """\
 import hashlib, socket, sys

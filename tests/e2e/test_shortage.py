@@ -13,13 +13,14 @@ import pytest
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.timeout(400),
     pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk and running sandboxes on it needs root"),
 ]
 
 
 def run(kind: str, tmp_path: pathlib.Path) -> dict[str, Any]:
     command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "tests.e2e.shortage"]
-    done = subprocess.run([*command, kind, str(tmp_path)], capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run([*command, kind, str(tmp_path)], capture_output=True, text=True, timeout=390, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

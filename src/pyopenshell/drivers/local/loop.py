@@ -20,6 +20,15 @@ from collections.abc import Callable, Sequence
 from pyopenshell.isolation import channel, syscalls
 from pyopenshell.isolation.channel import Message
 
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def own_signals() -> None:
+    """In a fork: the host's handlers are not ours, and its wake-up pipe may be closed."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGHUP, *END_SIGNALS):
+        signal.signal(number, signal.SIG_DFL)
+
 
 class Timer:
     """A pending call; `cancel()` is idempotent."""

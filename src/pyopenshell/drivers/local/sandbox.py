@@ -166,6 +166,8 @@ class Sandbox:
             self._kill_init()
             return
         pid, control = self._host.fork_supervisor(self._request, self._init_pid)
+        # Supervisors forked after this one must not find its key in what they inherit.
+        self._request = {name: value for name, value in self._request.items() if name not in ("access", "config")}
         self._supervisor = Watch(self._host.loop, os.pidfd_open(pid), pid, self._supervisor_ended)
         self._supervisor_link = Link(self._host.loop, control, self._from_supervisor, self._supervisor_hung_up)
 

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from pyopenshell.drivers.local.files import StateFiles, remove_tree
 from pyopenshell.drivers.local.images import cache, workshop
 from pyopenshell.drivers.local.images.cache import Prepared
-from pyopenshell.drivers.local.loop import Link, Loop, Watch
+from pyopenshell.drivers.local.loop import END_SIGNALS, Link, Loop, Watch, own_signals
 from pyopenshell.drivers.local.sandbox import Sandbox, State
 from pyopenshell.drivers.local.settings import walls_for
 from pyopenshell.isolation import assurance, cgroups, channel, syscalls, zygote
@@ -33,7 +33,6 @@ from pyopenshell.supervisor.spec import Access, ConnectTo, SupervisorSpec
 
 _FIRST_GATEWAY_SECONDS = 30.0
 """A host nobody talks to after this time was started by a gateway that died."""
-_END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LEAVE_SECONDS = 10.0
 """Until the host leaves although a sandbox has not ended; its processes then die with the host."""
 Entry = Callable[[SupervisorSpec, socket.socket], int]
@@ -66,7 +65,7 @@ class Server:
         self._expected = True
         """The gateway that started this host has yet to connect."""
         self.loop.after(_FIRST_GATEWAY_SECONDS, self._expect_nobody)
-        self.loop.on_signals(_END_SIGNALS, self._asked_to_end)
+        self.loop.on_signals(END_SIGNALS, self._asked_to_end)
         self._remove(files.trash(), lambda _complete: None)
 
     def serve(self) -> None:
@@ -120,7 +119,7 @@ class Server:
             syscalls.set_process_name("openshell-super")
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # holds keys: no core, no ptrace by others of this user
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            _own_signals()
+            own_signals()
             gc.freeze()  # never collect objects whose descriptors were closed above
             code = self._entry(self._spec(request, init), control) or 0
         except BaseException:  # noqa: BLE001 - a fork must not run the host's loop
@@ -258,7 +257,10 @@ class Server:
         workshop.prepare(self.loop, self._files.images, reference, answered)
 
     def _create_from(self, link: Link, message: Message, image: Prepared | None) -> None:
-        sandbox_id = str(message["sandbox_id"])
+        if self._leaving:  # it was asked for before, and the image took its time
+            raise WallError("HostStopped", "the driver host is ending", "try again")
+        # Nothing below that lives on may hold the message: it has the sandbox's key.
+        sandbox_id, number = str(message["sandbox_id"]), message["id"]
         new = self._files.prepare(sandbox_id)
         self._last.pop(sandbox_id, None)
         try:
@@ -282,7 +284,7 @@ class Server:
                 limits=Limits(**message["limits"]),
             )
         except WallError as error:
-            refused = {"re": message["id"], "failed": error.as_message()}
+            refused = {"re": number, "failed": error.as_message()}
             self._remove(self._files.discard(sandbox_id) if new else [], lambda _complete: link.send(refused))
             return
 
@@ -290,13 +292,13 @@ class Server:
             sandbox = self._sandboxes[sandbox_id]
             if error is None:
                 self._files.finish(sandbox_id)
-                link.send({"re": message["id"], "status": self._status(sandbox)})
+                link.send({"re": number, "status": self._status(sandbox)})
                 self._publish(self._status(sandbox))
                 return
             del self._sandboxes[sandbox_id]
 
             left = self._files.discard(sandbox_id) if new else []
-            self._remove(left, lambda _complete: link.send({"re": message["id"], "failed": error.as_message()}))
+            self._remove(left, lambda _complete: link.send({"re": number, "failed": error.as_message()}))
 
         self._sandboxes[sandbox_id] = Sandbox(
             self,
@@ -436,19 +438,12 @@ class Server:
         Watch(self.loop, os.pidfd_open(pid), pid, swept)
 
 
-def _own_signals() -> None:
-    """In a fork: the host's handlers are not ours, and its wake-up pipe may be closed."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGHUP, *_END_SIGNALS):
-        signal.signal(number, signal.SIG_DFL)
-
-
 def _sweep(paths: list[str], parent: int) -> NoReturn:
     code = 1
     try:
         zygote.die_with(parent)
         syscalls.close_except()
-        _own_signals()
+        own_signals()
         syscalls.set_process_name("openshell-sweep")
         for path in paths:
             remove_tree(path)

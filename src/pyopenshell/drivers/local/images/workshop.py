@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from pyopenshell.drivers.local.images import cache
 from pyopenshell.drivers.local.images.cache import Prepared
-from pyopenshell.drivers.local.loop import Loop, Watch
+from pyopenshell.drivers.local.loop import Loop, Watch, own_signals
 from pyopenshell.isolation import syscalls, zygote
 from pyopenshell.isolation.walls import WallError
 
@@ -51,6 +51,7 @@ def _work(directory: str, reference: str, result: int, parent: int) -> NoReturn:
     try:
         zygote.die_with(parent)
         syscalls.close_except(result)
+        own_signals()
         syscalls.set_process_name("openshell-image")
         cache.confine(directory)
         try:
