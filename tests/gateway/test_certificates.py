@@ -118,3 +118,15 @@ def test_a_client_certificate_cannot_serve_and_no_leaf_can_sign() -> None:
 def test_a_foreign_pair_is_never_good() -> None:
     assert not Authority.create("ca").still_good(Authority.create("ca").user("a"))
     assert not Authority.create("ca").still_good(Pair(b"", b""))
+
+
+def test_a_user_without_a_name_can_run_a_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker run --user 1000`: the id is in no passwd."""
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 1000")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    load_or_create(tmp_path, NAMES)
+    subject = x509.load_pem_x509_certificate((tmp_path / "client" / "tls.crt").read_bytes()).subject.rfc4514_string()
+    assert f"uid-{os.getuid()}" in subject

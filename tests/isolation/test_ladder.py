@@ -80,11 +80,20 @@ def test_the_self_attack_holds_on_a_lower_rung(weakness: str, tier: str, tmp_pat
     assert outcome["tier"] == tier
 
 
-@pytest.mark.parametrize(("weakness", "tier"), [*RUNGS, ("no-namespaces,no-landlock", "E")])
+@pytest.mark.parametrize(("weakness", "tier"), [*RUNGS, ("no-namespaces", "D"), ("no-namespaces,no-landlock", "E")])
 def test_the_doctor_says_which_rung_it_is(weakness: str, tier: str) -> None:
     report = json.loads(weak(weakness, "-m", "pyopenshell.cli.main", "doctor", "-o", "json", code=1))
     assert report["tier"] == tier
-    assert report["assurance"] == ("none" if tier == "E" else "full")
+    assert report["assurance"] == ("none" if tier in "DE" else "full")
     missing = [one for one in report["walls"] if not one["holds"]]
     assert missing
     assert all(one["lost"] and one["fix"] for one in missing)
+
+
+@pytest.mark.parametrize("weakness", ["no-namespaces", "no-namespaces,no-landlock"])
+def test_where_nothing_can_be_built_no_word_makes_a_sandbox(weakness: str, state: Path) -> None:
+    found = json.loads(weak(weakness, "-m", "tests.drivers.weak_walls", str(state)))
+    for reason, _message, fix, left in found.values():
+        assert reason in ("UserNamespacesUnavailable", "NamespacesUnavailable")
+        assert fix
+        assert not left

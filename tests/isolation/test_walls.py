@@ -139,6 +139,62 @@ async def test_no_route_to_the_hosts_listeners(box: Box, host_listeners: dict[st
     assert ran.out == "ConnectionRefusedError\n"
 
 
+DATAGRAMS = """
+import os, socket, sys
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+alone = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+for sock in (ours, alone):
+    for name in ("\\0" + sys.argv[1], sys.argv[2]):
+        for way in (lambda: sock.sendto(b"x", name), lambda: sock.connect(name)):
+            try: way(); print("REACHED")
+            except OSError as error: print("refused")
+"""
+
+
+async def test_a_datagram_socket_of_the_host_is_out_of_reach(box: Box, state: Path) -> None:
+    """Also for a socket that was connected before: that of a pair."""
+    name, path = f"openshell-test-{os.getpid()}", state / "datagrams"
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as abstract,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as named,
+    ):
+        abstract.bind(f"\0{name}")
+        named.bind(str(path))
+        path.chmod(0o777)
+        await box.create()
+        ran = await box.python(DATAGRAMS, name, str(path))
+        assert ran.lines == ["refused"] * 8, ran
+        for listener in (abstract, named):
+            listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listener.recv(1)
+
+
+async def test_a_flood_of_sockets_stops_at_the_limit_and_the_proxy_goes_on(box: Box) -> None:
+    await box.create()
+    script = (
+        "import resource, socket, sys\nkept = []\n"
+        "try:\n while True: kept.append(socket.socket())\n"
+        "except OSError as error: print(error.errno, len(kept) < 65537, flush=True)\n"
+        "sys.stdin.read()"
+    )
+    flood = await box.driver.exec("one", ExecRequest(["/usr/bin/python3", "-c", script]))
+    assert (await anext(flood.output()))[1] == b"24 True\n"
+    assert (await box.ask())["exe"] == os.path.realpath("/usr/bin/curl")
+    await flood.aclose()
+
+
+async def test_sessions_of_one_sandbox_do_not_look_into_each_other(box: Box) -> None:
+    await box.create()
+    other = await box.driver.exec("one", ExecRequest(["/bin/sh", "-c", "SECRET=1 exec sleep 1000"]))
+    ran = await box.sh(
+        "p=$(pgrep -x sleep); for f in environ mem maps fd/0 root/etc cwd/x; do "
+        "cat /proc/$p/$f >/dev/null 2>&1 && echo read $f; done; echo $p"
+    )
+    await other.aclose()
+    assert ran.out.strip().isdigit(), ran
+
+
 async def test_no_host_unix_socket_is_visible(box: Box) -> None:
     await box.create()
     ran = await box.sh("ls -A /run /tmp /var/tmp /dev/shm; ls -d /home /root /srv /mnt /var/run 2>/dev/null")

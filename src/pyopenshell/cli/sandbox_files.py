@@ -11,6 +11,7 @@ from pyopenshell.cli.app import App, CliError
 from pyopenshell.cli.framework import Command, output_option
 from pyopenshell.cli.output import emit, mark, say
 from pyopenshell.client import visible
+from pyopenshell.client.autorun import MOST
 
 if TYPE_CHECKING:
     from pyopenshell.client.gateway import Gateway
@@ -89,8 +90,21 @@ async def download_(app: App, name: str, path: str, dest: str, outside: bool, ou
         except TransferError as error:
             raise CliError(str(error)) from None
     mark("✓", f"Download complete ({_amount(report)})", err=True)
+    _warn(report)
     if output != "table":
-        emit({"bytes": report.size, "files": report.files, "sandbox": sandbox}, output)
+        traps = report.traps[:MOST]
+        emit({"bytes": report.size, "files": report.files, "sandbox": sandbox, "traps": traps}, output)
+
+
+def _warn(report: Report) -> None:
+    """What an agent wrote, and programs here run without being asked, is for the person to look at first."""
+    if not report.traps:
+        return
+    mark("⚠", "Programs of this machine run these by themselves; look at them first:", err=True)
+    for trap in report.traps[:MOST]:
+        say(f"    {visible(trap.path, 300)}: {trap.why}", err=True)
+    if len(report.traps) > MOST:
+        say(f"    and {len(report.traps) - MOST} more", err=True)
 
 
 def _amount(report: Report) -> str:

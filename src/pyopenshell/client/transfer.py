@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Self
 
+from pyopenshell.client import autorun
 from pyopenshell.client.values import Exit, Output
 from pyopenshell.client.visible import visible
 
@@ -71,6 +72,8 @@ class Report:
     files: int
     size: int
     unfiltered: bool = False
+    traps: tuple[autorun.Trap, ...] = ()
+    """Of a download: files that programs here run by themselves."""
 
 
 # ---- into the sandbox ------------------------------------------------------------------------------------------------
@@ -257,7 +260,7 @@ async def download(
         report = await _receive(gateway, sandbox, ["/bin/sh", "-c", _GET, "download", source, within], fresh, limit)
         (only,) = fresh.iterdir()
         only.rename(target)
-        return report
+        return dataclasses.replace(report, traps=tuple(await asyncio.to_thread(autorun.find, target)))
     finally:
         await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
 

@@ -10,6 +10,7 @@ import datetime
 import functools
 import getpass
 import ipaddress
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -176,7 +177,7 @@ def load_or_create(directory: Path, names: Sequence[str], clock: Clock = _now) -
         _store_pair(directory / "server", server)
     client = _load_pair(directory / "client")
     if client is None or not authority.still_good(client):
-        client = authority.user(getpass.getuser())
+        client = authority.user(_user_name())
         _store_pair(directory / "client", client)
     return Bundle(authority, server, client)
 
@@ -274,3 +275,11 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def _user_name() -> str:
+    """Whose gateway this is; in containers an id may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"

@@ -132,7 +132,8 @@ def unsupported(field: str, why: str) -> GatewayError:
 
 def _policy(spec: openshell_pb2.SandboxSpec) -> Policy:
     if not spec.HasField("policy"):
-        return RESTRICTIVE_DEFAULT
+        # The default names a host's directories; an image has others, and its driver knows which.
+        return dataclasses.replace(RESTRICTIVE_DEFAULT, filesystem=None) if spec.template.image else RESTRICTIVE_DEFAULT
     if spec.policy.ByteSize() > _POLICY_BYTES:
         raise invalid(f"policy is larger than {_POLICY_BYTES // 1024} KiB", field="spec.policy")
     for key in spec.policy.network_policies:

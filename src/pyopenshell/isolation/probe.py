@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import os
 import resource
@@ -128,7 +129,8 @@ def _tier(found: dict[str, bool]) -> str:
         if not found["user_namespace"]:
             return "C" if found["id_mapping"] else "E"
         return "A" if found["nftables"] else "B"
-    return "D" if found["connect_watcher"] and found["landlock"] else "E"
+    alone = _in_child(functools.partial(_connect_watcher, number=False), 0)[0]
+    return "D" if alone and landlock.abi() >= landlock.SCOPES_ABI else "E"
 
 
 def _probe(wall: _Wall) -> Finding:
@@ -361,7 +363,7 @@ def _filter() -> str:
     return "memfd_create, AF_VSOCK and AF_PACKET were refused, AF_INET was not"
 
 
-def _connect_watcher() -> str:
+def _connect_watcher(*, number: bool = True) -> str:
     """One connect(), held by the kernel, seen, its socket fetched and marked, and refused with our own error."""
     ours, theirs = channel.pair()
     parent = os.getpid()
@@ -393,7 +395,8 @@ def _connect_watcher() -> str:
     call = seccomp.receive(notify)
     pidfd = os.pidfd_open(call.thread)
     with socket.socket(fileno=syscalls.pidfd_getfd(pidfd, call.descriptor)) as caller:
-        caller.setsockopt(socket.SOL_SOCKET, watcher.SO_MARK, 7)
+        if number:
+            caller.setsockopt(socket.SOL_SOCKET, watcher.SO_MARK, 7)
     seccomp.fail(notify, call.id, errno.EACCES)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if call.thread != pid or code != errno.EACCES:
@@ -531,17 +534,25 @@ def _gone(name: str) -> list[str]:
     return left
 
 
+_COMMANDS: Final = {
+    "UserNamespacesUnavailable": "sudo sysctl -w user.max_user_namespaces=15000 (and see the known limits below)",
+    "NetworkRefused": "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+    "MountsRefused": "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined IMAGE",
+    "NftablesUnavailable": "sudo modprobe -a nf_tables nft_nat nft_redir nft_reject_inet nft_ct nft_limit nft_log",
+}
+
+
 def _walls(user_flag: int) -> list[_Wall]:
     """`user_flag` is CLONE_NEWUSER, or 0 where only root makes namespaces (tier C)."""
     tree = user_flag | _MOUNTS | _PIDS
 
     def namespace(name: str, title: str, flag: int, what: str) -> _Wall:
         work = _other(name, os.readlink(f"/proc/self/ns/{name}"))
-        lost, fix = f"no sandbox is made: {what} would be the host's", FIXES["UserNamespacesUnavailable"]
+        lost, fix = f"no sandbox is made: {what} would be the host's", _COMMANDS["UserNamespacesUnavailable"]
         return _Wall(f"{name}_namespace", title, work, user_flag | flag, "", True, lost, fix)
 
     without_user = "no sandbox is made" if user_flag else f"tier C: {TIERS['C']} (--accept-weaker)"
-    user, limited = FIXES["UserNamespacesUnavailable"], FIXES["NetworkRefused"]
+    user, limited = _COMMANDS["UserNamespacesUnavailable"], _COMMANDS["NetworkRefused"]
     no_sandbox = "no sandbox is made"
     return [
         _Wall("user_namespace", "user namespace", _user, _USER | syscalls.CLONE_NEWUTS, "", bool(user_flag),
@@ -550,7 +561,7 @@ def _walls(user_flag: int) -> list[_Wall]:
         if user_flag
         else _Wall("id_mapping", "an id of the sandbox's own", _own_id, 0, "", True, no_sandbox, FIXES["IdMapRefused"]),
         _Wall("mount_namespace", "mount namespace", _mount, user_flag | _MOUNTS, "", True, no_sandbox,
-              FIXES["MountsRefused"]),
+              _COMMANDS["MountsRefused"]),
         _Wall("pid_namespace", "PID namespace", _pid, user_flag | _PIDS, "", True, no_sandbox, user),
         namespace("ipc", "IPC namespace", syscalls.CLONE_NEWIPC, "System V IPC and message queues"),
         namespace("uts", "UTS namespace", syscalls.CLONE_NEWUTS, "the host name"),
@@ -558,7 +569,7 @@ def _walls(user_flag: int) -> list[_Wall]:
         _Wall("network_namespace", "network namespace", _bare_network, user_flag | _NET, NETWORK, True,
               f"{no_sandbox}: the host's network would be open", limited),
         _Wall("nftables", "nftables fence", _fence, user_flag | _NET, "", False,
-              f"tier B: {TIERS['B']} (--accept-weaker)", FIXES["NftablesUnavailable"]),
+              f"tier B: {TIERS['B']} (--accept-weaker)", _COMMANDS["NftablesUnavailable"]),
         _Wall("nflog", "NFLOG", _nflog, user_flag | _NET, "", False, "direct connections are refused, but not logged",
               "sudo modprobe nfnetlink_log"),
         _Wall("ipv6", "IPv6", _ipv6, user_flag | _NET, "", False, "programs inside have IPv4 only; nothing is open",
@@ -575,7 +586,7 @@ def _walls(user_flag: int) -> list[_Wall]:
               "install a kernel of Linux 5.12 or newer"),
         _Wall("proc", "fresh /proc", _proc, tree, FILES, True, f"{no_sandbox}: the host's processes would be visible",
               "docker run --security-opt systempaths=unconfined IMAGE"),
-        _Wall("root", "root file system", _tree("root"), tree, FILES, True, no_sandbox, FIXES["MountsRefused"]),
+        _Wall("root", "root file system", _tree("root"), tree, FILES, True, no_sandbox, _COMMANDS["MountsRefused"]),
         _Wall("overlay", "overlayfs", _overlay, tree, "", False, "plain bind mounts take its place; see the next line",
               "sudo modprobe overlay"),
         _Wall("host_sockets", "host sockets out of reach", _tree("sockets"), tree, NETWORK, False,
