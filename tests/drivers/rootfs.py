@@ -8,6 +8,7 @@ import io
 import json
 import platform
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,11 +38,9 @@ def link(name: str, target: str) -> Member:
     return entry(name, kind=tarfile.SYMTYPE, link=target)
 
 
-def libraries() -> Iterable[Member]:
-    """What a dynamic busybox needs, where it looks for it."""
-    import subprocess
-
-    said = subprocess.run(["ldd", str(busybox())], capture_output=True, text=True, check=False).stdout
+def libraries(program: Path) -> Iterable[Member]:
+    """What a dynamic program needs, where it looks for it."""
+    said = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False).stdout
     for word in said.split():
         if word.startswith("/") and Path(word).exists():
             yield entry(word.lstrip("/"), Path(word).resolve().read_bytes(), mode=0o755)
@@ -51,7 +50,7 @@ def system() -> list[Member]:
     """A root file system with a shell and a few tools."""
     names = ("sh", "ls", "cat", "echo", "id", "touch", "env", "ln", "mkdir", "wget", "grep", "readlink", "stat")
     members = [directory(name) for name in ("bin", "etc", "usr", "usr/share", "var", "var/lib", "tmp", "srv")]
-    members += [entry("bin/busybox", busybox().read_bytes(), mode=0o4755), *libraries()]
+    members += [entry("bin/busybox", busybox().read_bytes(), mode=0o4755), *libraries(busybox())]
     members += [link(f"bin/{name}", "busybox") for name in names]
     members += [
         entry("etc/image-release", b"a small one\n"),
@@ -63,6 +62,11 @@ def system() -> list[Member]:
         entry("start.sh", b"#!/bin/sh\necho started\n", mode=0o755),
     ]
     return members
+
+
+def program(path: str) -> list[Member]:
+    """A program of the host with its libraries."""
+    return [entry(path.lstrip("/"), Path(path).resolve().read_bytes(), mode=0o755), *libraries(Path(path))]
 
 
 def tar(members: Iterable[Member]) -> bytes:

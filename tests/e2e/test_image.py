@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from tests.drivers import rootfs
-from tests.e2e.house import HOST, House
+from tests.e2e.house import HOST, READ_ONLY, House
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("image")]
 
@@ -36,6 +36,22 @@ def test_a_command_in_an_image_comes_back_with_its_output_and_goes_through_the_p
     ran = home.cli(*create, image, "--", "/bin/wget", "-q", "-O", "-", "http://evil.test/", ok=False)
     assert ran.code != 0
     assert "403" in ran.err, ran
+
+
+def test_a_program_of_an_image_trusts_the_sandboxs_authority_by_its_own_bundle(
+    home: House, tmp_path: pathlib.Path
+) -> None:
+    """No variable tells it where, only the place that the image's /etc has for it; and it knows no proxy."""
+    bundle = rootfs.entry("etc/ssl/certs/ca-certificates.crt", b"somebody else's\n")
+    members = [one for one in rootfs.system() if one[0].name != "etc/ssl"]
+    (tmp_path / "image.tar").write_bytes(rootfs.tar([*members, *rootfs.program("/usr/bin/curl"), bundle]))
+    (tmp_path / "policy.yaml").write_text(READ_ONLY.replace("read_only: [", "read_only: [/bin, /lib64, "))
+    ran = home.cli(
+        *("sandbox", "create", "--no-keep", "--from", str(tmp_path / "image.tar")),
+        *("--policy", str(tmp_path / "policy.yaml"), "--"),
+        *("/bin/env", "-i", "/usr/bin/curl", "-sS", "-m", "20", f"https://{HOST}/"),
+    )
+    assert ran.out == "ok\n", ran
 
 
 @pytest.mark.parametrize(
