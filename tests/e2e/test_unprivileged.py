@@ -48,6 +48,7 @@ def test_the_same_attacks_fail_where_an_ordinary_user_runs_it_all() -> None:
                 *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", str(beside), "-m", "pytest"),
                 *options,
                 *(f"tests/e2e/test_{name}.py" for name in ATTACKS),
+                "tests/isolation/test_ladder.py",
             ],
             cwd=repository(),
             env=environment,
