@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pyopenshell.gateway.app import Gateway, local_driver
 from pyopenshell.gateway.configuration import load
+from pyopenshell.gateway.server import why_not
 from pyopenshell.wire.service import Method, methods
 
 PAGE = Path(__file__).parents[1] / "docs" / "gateway.md"
@@ -50,7 +51,7 @@ def table() -> str:
     for service in dict.fromkeys(method.service for method in found):
         own = [method for method in found if method.service == service]
         words = [_word(method, servicers) for method in own]
-        full, none = words.count("full"), words.count("not yet")
+        full, none = words.count("full"), sum(word.startswith("not yet") for word in words)
         count = f"`{service}`: {len(own)} methods, {full} full, {len(own) - full - none} partial, {none} not yet."
         parts.append(f"{count}\n\n" + _rows(own, servicers))
     return "\n".join(parts)
@@ -69,7 +70,7 @@ def _rows(found: Sequence[Method], servicers: Sequence[object]) -> str:
 
 def _word(method: Method, servicers: Sequence[object]) -> str:
     if not any(hasattr(servicer, method.name) for servicer in servicers):
-        return "not yet"
+        return f"not yet: {why_not(method.name)}"
     return f"partial: {PARTIAL[method.name]}" if method.name in PARTIAL else "full"
 
 

@@ -15,7 +15,7 @@ from pyopenshell.gateway.admissions import Admissions
 from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.principals import Caller
 from pyopenshell.wire.gen import openshell_pb2
-from tests.gateway.core import ALICE, WORKSPACE, as_sandbox, opened
+from tests.gateway.core import ALICE, as_sandbox, opened
 from tests.gateway.serving import DEFAULT, Served, failure, serving
 
 ID = "6c1f0d0a-58f1-4a4e-9b0a-0f3a35f0a001"
@@ -144,7 +144,10 @@ async def test_a_crash_leaves_the_outcome_uncertain_and_says_so(tmp_path: Path) 
         assert (fresh.workspace.metadata.name, replayed) == ("y", False)
 
 
-async def test_ids_belong_to_their_caller_method_and_workspace_and_are_bounded(tmp_path: Path) -> None:
+async def test_ids_belong_to_their_caller_method_and_workspace_and_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admissions, "PER_CALLER", 20)
     async with opened(tmp_path / "a.db") as core:
         held = Admissions(core.store, core.clock)
         kind = openshell_pb2.CreateWorkspaceResponse
@@ -158,4 +161,3 @@ async def test_ids_belong_to_their_caller_method_and_workspace_and_are_bounded(t
         assert caught.value.retry_after == 60
         with pytest.raises(GatewayError, match="sandbox principals may not use request_id"):
             await held.once(asked(), as_sandbox("x"), kind, lambda: answer("e"))
-    assert WORKSPACE

@@ -260,7 +260,10 @@ async def test_unknown_and_unoffered_methods_say_so(served: Served) -> None:
     assert message == f"unknown method; served: {served_}"
     code, message = await failure(served.client.ListProviders(openshell_pb2.ListProvidersRequest()))
     assert code is CODE.UNIMPLEMENTED
-    assert message == "ListProviders is part of openshell.v1.OpenShell but this gateway does not offer it"
+    assert message == (
+        "ListProviders is part of openshell.v1.OpenShell but this gateway does not offer it: "
+        "credentials are not injected into requests yet"
+    )
 
 
 async def test_a_request_that_is_too_large_is_refused(served: Served) -> None:

@@ -90,6 +90,24 @@ class Server:
         await self._server.stop(grace)
 
 
+_WHY_NOT: Final = {
+    "Peer": "gateways that work together share a database",
+    "RelayStream": "the driver runs commands itself, without a relay",
+    "SshSession": "`openshell sandbox ssh-config` needs no session: each connection has the rights of who opens it",
+    "IssueSandboxToken": "the driver hands each supervisor its first token",
+    "Service": "services inside sandboxes cannot be exposed",
+    "RootfsTar": "its sandboxes show the host's own programs and take no images",
+    "Provider": "credentials are not injected into requests yet",
+    "ReportEndpointStatus": "a policy says by itself which endpoints it has",
+}
+"""Part of a method's name -> why there is none here; the first that fits."""
+
+
+def why_not(name: str) -> str:
+    """Half a sentence; "" for a method that is there."""
+    return next((why for part, why in _WHY_NOT.items() if part in name), "")
+
+
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Path -> handler."""
 
@@ -251,9 +269,8 @@ def _serialize(message: Any) -> bytes:
 
 
 def _missing(method: Method) -> GatewayError:
-    return GatewayError(
-        "UNIMPLEMENTED", f"{method.name} is part of {method.service} but this gateway does not offer it"
-    )
+    text = f"{method.name} is part of {method.service} but this gateway does not offer it"
+    return GatewayError("UNIMPLEMENTED", f"{text}: {why}" if (why := why_not(method.name)) else text)
 
 
 def _refuse(sentence: str) -> Any:

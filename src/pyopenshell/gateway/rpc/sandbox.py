@@ -6,9 +6,10 @@ import dataclasses
 from typing import Final
 
 from pyopenshell.gateway import pages
-from pyopenshell.gateway.errors import GatewayError, required
+from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.principals import Caller, workspace_of, workspaces_of
 from pyopenshell.gateway.records import CURSOR_TYPES
+from pyopenshell.gateway.rpc import scope
 from pyopenshell.gateway.rpc.scope import may_name
 from pyopenshell.gateway.sandboxes import Sandboxes
 from pyopenshell.wire.gen import openshell_pb2
@@ -39,7 +40,7 @@ class SandboxService:
         self, request: openshell_pb2.GetSandboxRequest, caller: Caller
     ) -> openshell_pb2.SandboxResponse:
         workspace = workspace_of(request.workspace_scope)
-        record = await self.sandboxes.get(workspace, _name(request.name), _within(HOLD, caller))
+        record = await self.sandboxes.get(workspace, scope.named(request.name), _within(HOLD, caller))
         return openshell_pb2.SandboxResponse(sandbox=record.to_proto())
 
     async def ListSandboxes(
@@ -60,7 +61,7 @@ class SandboxService:
     ) -> openshell_pb2.DeleteSandboxResponse:
         workspace = workspace_of(request.workspace_scope)
         try:
-            sandbox_id = await self.sandboxes.delete(workspace, _name(request.name))
+            sandbox_id = await self.sandboxes.delete(workspace, scope.named(request.name))
         except GatewayError as error:
             if error.code == "NOT_FOUND" and request.allow_missing:
                 return openshell_pb2.DeleteSandboxResponse(outcome=openshell_pb2.DELETION_OUTCOME_ALREADY_ABSENT)
@@ -72,21 +73,15 @@ class SandboxService:
     async def StopSandbox(
         self, request: openshell_pb2.StopSandboxRequest, caller: Caller
     ) -> openshell_pb2.SandboxResponse:
-        record = await self.sandboxes.stop(workspace_of(request.workspace_scope), _name(request.name))
+        record = await self.sandboxes.stop(workspace_of(request.workspace_scope), scope.named(request.name))
         return openshell_pb2.SandboxResponse(sandbox=record.to_proto())
 
     async def StartSandbox(
         self, request: openshell_pb2.StartSandboxRequest, caller: Caller
     ) -> openshell_pb2.SandboxResponse:
         workspace = workspace_of(request.workspace_scope)
-        record = await self.sandboxes.start(workspace, _name(request.name), _within(READY_WAIT, caller))
+        record = await self.sandboxes.start(workspace, scope.named(request.name), _within(READY_WAIT, caller))
         return openshell_pb2.SandboxResponse(sandbox=record.to_proto())
-
-
-def _name(name: str) -> str:
-    if not name:
-        raise required("name")
-    return name
 
 
 def _within(seconds: float, caller: Caller) -> float:

@@ -29,6 +29,13 @@ def sandbox(
     return found
 
 
+def named(name: str) -> str:
+    """The name a request gives. Raises GatewayError where it gives none."""
+    if not name:
+        raise required("name")
+    return name
+
+
 def chunk_id(text: str) -> str:
     """A chunk's id as a request names it. Raises GatewayError."""
     if not text:

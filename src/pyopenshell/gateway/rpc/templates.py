@@ -7,6 +7,7 @@ import dataclasses
 from pyopenshell.gateway import pages
 from pyopenshell.gateway.errors import not_found, required
 from pyopenshell.gateway.principals import Caller, workspace_of, workspaces_of
+from pyopenshell.gateway.rpc import scope
 from pyopenshell.gateway.rpc.scope import may_name
 from pyopenshell.gateway.templates import CURSOR_TYPES, Templates
 from pyopenshell.wire.gen import openshell_pb2
@@ -30,7 +31,7 @@ class TemplateService:
     async def GetSandboxTemplate(
         self, request: openshell_pb2.GetSandboxTemplateRequest, caller: Caller
     ) -> openshell_pb2.SandboxTemplateResponse:
-        template = await self.templates.get(workspace_of(request.workspace_scope), _name(request.name))
+        template = await self.templates.get(workspace_of(request.workspace_scope), scope.named(request.name))
         return openshell_pb2.SandboxTemplateResponse(template=template)
 
     async def ListSandboxTemplates(
@@ -48,15 +49,9 @@ class TemplateService:
     async def DeleteSandboxTemplate(
         self, request: openshell_pb2.DeleteSandboxTemplateRequest, caller: Caller
     ) -> openshell_pb2.DeleteSandboxTemplateResponse:
-        name = _name(request.name)
+        name = scope.named(request.name)
         if await self.templates.delete(workspace_of(request.workspace_scope), name):
             return openshell_pb2.DeleteSandboxTemplateResponse(outcome=openshell_pb2.DELETION_OUTCOME_COMPLETED)
         if not request.allow_missing:
             raise not_found(f"sandbox template '{name[:100]}' not found")
         return openshell_pb2.DeleteSandboxTemplateResponse(outcome=openshell_pb2.DELETION_OUTCOME_ALREADY_ABSENT)
-
-
-def _name(name: str) -> str:
-    if not name:
-        raise required("name")
-    return name

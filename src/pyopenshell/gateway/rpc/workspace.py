@@ -7,6 +7,7 @@ import dataclasses
 from pyopenshell.gateway import pages
 from pyopenshell.gateway.errors import not_found, required
 from pyopenshell.gateway.principals import Caller, workspace_of
+from pyopenshell.gateway.rpc import scope
 from pyopenshell.gateway.workspaces import CURSOR_TYPES, MEMBER_CURSOR_TYPES, Workspaces
 from pyopenshell.wire.gen import openshell_pb2
 
@@ -20,13 +21,13 @@ class WorkspaceService:
     async def CreateWorkspace(
         self, request: openshell_pb2.CreateWorkspaceRequest, caller: Caller
     ) -> openshell_pb2.CreateWorkspaceResponse:
-        workspace = await self.workspaces.create(_name(request.name), dict(request.labels))
+        workspace = await self.workspaces.create(scope.named(request.name), dict(request.labels))
         return openshell_pb2.CreateWorkspaceResponse(workspace=workspace)
 
     async def GetWorkspace(
         self, request: openshell_pb2.GetWorkspaceRequest, caller: Caller
     ) -> openshell_pb2.GetWorkspaceResponse:
-        return openshell_pb2.GetWorkspaceResponse(workspace=await self.workspaces.get(_name(request.name)))
+        return openshell_pb2.GetWorkspaceResponse(workspace=await self.workspaces.get(scope.named(request.name)))
 
     async def ListWorkspaces(
         self, request: openshell_pb2.ListWorkspacesRequest, caller: Caller
@@ -40,7 +41,7 @@ class WorkspaceService:
     async def DeleteWorkspace(
         self, request: openshell_pb2.DeleteWorkspaceRequest, caller: Caller
     ) -> openshell_pb2.DeleteWorkspaceResponse:
-        if await self.workspaces.delete(_name(request.name)):
+        if await self.workspaces.delete(scope.named(request.name)):
             return openshell_pb2.DeleteWorkspaceResponse(outcome=openshell_pb2.DELETION_OUTCOME_COMPLETED)
         if not request.allow_missing:
             raise not_found("workspace not found")
@@ -72,9 +73,3 @@ class WorkspaceService:
         found, cursor = await self.workspaces.members(workspace, size, after)
         token = pages.encode("ListWorkspaceMembers", (workspace,), cursor) if cursor else ""
         return openshell_pb2.ListWorkspaceMembersResponse(members=found, next_page_token=token)
-
-
-def _name(name: str) -> str:
-    if not name:
-        raise required("name")
-    return name
