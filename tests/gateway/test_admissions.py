@@ -136,7 +136,7 @@ async def test_a_crash_leaves_the_outcome_uncertain_and_says_so(tmp_path: Path) 
         await before.close()
         hanging.cancel()
         after = Admissions(core.store, core.clock)
-        with pytest.raises(GatewayError, match="interrupted while it did this request") as caught:
+        with pytest.raises(GatewayError, match="nobody here knows how the request") as caught:
             await after.once(asked(), CREATE, openshell_pb2.CreateWorkspaceResponse, lambda: answer("x"))
         assert (caught.value.reason, caught.value.retry_after) == ("REQUEST_OUTCOME_UNCERTAIN", None)
         core.clock.now += admissions.KEPT_MS

@@ -31,6 +31,7 @@ REPLAYED: Final = "openshell-replayed"
 """Response metadata of an answer that comes from the record: "true"."""
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+_WORKSPACE: Final = 253
 _NIL: Final = "00000000-0000-0000-0000-000000000000"
 UNCERTAIN: Final = frozenset({"INTERNAL", "UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED", "CANCELLED"})
 """After these nobody knows whether the request took effect."""
@@ -152,6 +153,8 @@ def _identity(request: Any, caller: Caller) -> tuple[_Key, str]:
     digest = hashlib.sha256(plain.SerializeToString(deterministic=True)).hexdigest()
     scope = getattr(request, "workspace_scope", None)
     workspace = scope.workspace if scope is not None else ""
+    if len(workspace) > _WORKSPACE:  # names none, and an index holds it
+        raise invalid("workspace_scope names no workspace", field="workspace_scope")
     who = f"{caller.principal.provider}\n{caller.principal.subject}"
     return _Key(who, caller.method, workspace, request_id.lower()), digest
 
@@ -163,9 +166,8 @@ def _outcome(row: sa.Row[Any], digest: str, running: bool, unavailable: str, ans
         text = "this command was started before with this request_id; its output cannot be replayed"
         raise precondition(text, unavailable)
     if row.response is None:
-        interrupted = (
-            "the gateway was interrupted while it did this request; look whether it took effect before repeating"
-        )
+        # Another gateway of the same database may be at it; or one was killed.
+        interrupted = "nobody here knows how the request with this request_id ended; look before you repeat it"
         text = "the request with this request_id is under way" if running else interrupted
         raise GatewayError("FAILED_PRECONDITION", text, "REQUEST_OUTCOME_UNCERTAIN", retry_after=1 if running else None)
     return answer.FromString(row.response)

@@ -5,7 +5,6 @@ What changed several times is told once, as it is now.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any, Final
@@ -67,7 +66,7 @@ def _event(tx: sa.Connection, row: sa.Row[Any]) -> Event | None:
         told = chunks.to_proto(chunk) if chunk else openshell_pb2.PolicyChunk(id=row.subject, status="cleared")
         event.chunk.CopyFrom(told)
         return event
-    denial = observed.find(tx, row.sandbox_id, json.loads(row.subject))
+    denial = observed.find(tx, row.sandbox_id, row.subject)
     if denial is None:
         return None  # made room for others: nothing a reader could show
     event.observed.CopyFrom(denial)

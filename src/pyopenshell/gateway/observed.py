@@ -12,6 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from pyopenshell.gateway.clock import Clock, from_timestamp, to_timestamp
+from pyopenshell.gateway.order import DENIAL_KEY
 from pyopenshell.gateway.store.schema import digest, observed_denials
 from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2
 
@@ -22,7 +23,6 @@ PER_CALL: Final = 500
 _STAGES: Final = frozenset({"l7", "dns", "bypass"})
 """Requests, names that no rule names, connections to addresses that have no name."""
 _COUNT_LIMIT: Final = 2**53
-KEY: Final = ("host", "port", "binary", "method", "path", "reason")
 
 Denial = pyopenshell_pb2.ObservedDenial
 
@@ -72,7 +72,7 @@ def _rows(sandbox_id: str, summary: openshell_pb2.DenialSummary, now: int) -> It
             "first_seen_ms": first,
             "last_seen_ms": last,
         }
-        yield row | {"key": digest(*(row[name] for name in KEY))}
+        yield row | {"key": digest(*(row[name] for name in DENIAL_KEY))}
 
 
 def _split(deny_reason: str) -> tuple[str, str, str]:
@@ -121,9 +121,9 @@ def _trim(tx: sa.Connection, sandbox_id: str) -> None:
         tx.execute(observed_denials.delete().where(mine, observed_denials.c.last_seen_ms <= oldest))
 
 
-def find(tx: sa.Connection, sandbox_id: str, values: Sequence[Any]) -> Denial | None:
-    """One row by the values of KEY."""
-    return _get(tx, {"sandbox_id": sandbox_id, "key": digest(*values)})
+def find(tx: sa.Connection, sandbox_id: str, key: str) -> Denial | None:
+    """One row by its key."""
+    return _get(tx, {"sandbox_id": sandbox_id, "key": key})
 
 
 def _get(tx: sa.Connection, row: dict[str, Any]) -> Denial | None:
