@@ -6,7 +6,7 @@ PY = .venv/bin/python
 PIP = .venv/bin/pip --disable-pip-version-check -q
 LOCKED = install --only-binary=:all: --require-hashes
 
-.PHONY: help demo test check test-web test-fast test-clients test-deep bench bench-peers lock wire clean
+.PHONY: help demo test check test-web test-fast test-clients test-deep fuzz bench bench-peers lock wire clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -66,6 +66,15 @@ test-clients: .venv/.heavy ## Go, Java and PostgreSQL in sandboxes, the store on
 test-deep: .venv/.dev ## long property runs
 	.venv/bin/pytest -m deep --timeout 3600
 
+.fuzz/.ready: .venv/.dev requirements-fuzz.lock
+	@$(PY) -c 'import platform, sys; v = sys.version_info; ok = (3, 11) <= v[:2] <= (3, 13) and platform.machine() == "x86_64"; sys.exit(0 if ok else "Atheris has no wheel for this Python and machine: use CPython 3.11 to 3.13 on x86_64")'
+	@rm -rf .fuzz/atheris
+	@$(PIP) $(LOCKED) --target .fuzz/atheris -r requirements-fuzz.lock
+	@touch $@
+
+fuzz: .fuzz/.ready ## coverage-guided fuzzing of every parser; ARGS="socks dns" for some, FUZZ_SECONDS each
+	@$(PY) -m tests.fuzz $(ARGS)
+
 bench: .venv/.dev bench-peers ## measure against the budgets and the named peers
 	@for b in benchmarks/[a-z]*.py benchmarks/proxy; do echo "== $$b"; $(PY) -m "$$(echo $${b%.py} | tr / .)" || exit 1; done
 
@@ -85,8 +94,10 @@ lock: ## renew the lock files (needs uv)
 	    pyproject.toml $${f#*:} -o $${f%%:*}; done
 	printf 'requests\nhttpx\naiohttp\n' | uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header -q - -o requirements-programs.lock
+	printf 'atheris\n' | uv pip compile --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header -q - -o requirements-fuzz.lock
 	printf 'hatchling\neditables\n' | uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header -q - -o requirements-build.lock
 
 clean: ## remove .venv, .bench and caches
-	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .bench .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis

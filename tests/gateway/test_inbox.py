@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ async def test_a_proposal_is_stored_with_what_its_reviewer_needs(tmp_path: Path)
         assert (review.analysis_mode, review.decided_by, review.proven) == ("agent_authored", "", True)
         assert review.newly_permits
         assert await kinds(core, sandbox_id, chunk_id) == [("proposed", f"sandbox:{sandbox_id}")]
+
+
+async def test_c3_a_proposed_name_is_looked_up_by_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The labels are the agent's choice: whoever resolved them, or fetched a preview, would carry them out."""
+    asked: list[object] = []
+    for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "getnameinfo", "create_connection"):
+        monkeypatch.setattr(socket, name, lambda *arguments, **_: asked.append(arguments))
+    async with opened(tmp_path / "a.db") as core:
+        sandbox_id = await core.sandbox(policy=policy())
+        (chunk_id,) = await core.propose(sandbox_id, rest("stolen-secret.evil.example.com", "GET /x"))
+        await core.inbox.list(sandbox_id, bodies=True)
+        await core.inbox.reviews(sandbox_id, [chunk_id])
+        await core.approve(sandbox_id, chunk_id)
+        assert "stolen-secret.evil.example.com" in str(await core.base(sandbox_id))
+    assert asked == []
 
 
 async def test_what_only_the_gateway_may_say_is_taken_out_of_a_proposal(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from pyopenshell.policy.operations import GraphqlRequest, Operation, RpcCall
 
+MESSAGE_METHOD = "WEBSOCKET_TEXT"
+"""The method under which messages on upgraded connections are judged."""
 SKILL_PATH = "/etc/openshell/skills/policy_advisor.md"
 POLICY_LOCAL = "http://policy.local"
 AGENT_GUIDANCE = (
@@ -93,12 +95,14 @@ def envelope(denial: Denial, *, proposals_enabled: bool) -> dict[str, Any]:
         "rule": f"{denial.method} {denial.path}" if denial.layer == "l7" else f"{denial.host}:{denial.port}",
         "detail": denial.detail,
         "layer": denial.layer,
-        "protocol": denial.protocol or ("rest" if denial.layer == "l7" else "tcp"),
+        "protocol": denial.protocol or ("tcp" if denial.layer != "l7" else "rest"),
         "method": denial.method or "CONNECT",
         "path": denial.path,
         "failed_condition": denial.condition,
     }
-    missing: dict[str, Any] = {"type": "rest_allow" if denial.layer == "l7" else "l4_allow", "layer": denial.layer}
+    socket = denial.method == MESSAGE_METHOD or denial.protocol == "websocket"
+    wanted = "l4_allow" if denial.layer != "l7" else "websocket_allow" if socket else "rest_allow"
+    missing: dict[str, Any] = {"type": wanted, "layer": denial.layer}
     if denial.layer == "l7":
         missing |= {"method": denial.method, "path": denial.path}
     for target in (body, missing):

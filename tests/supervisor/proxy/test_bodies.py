@@ -22,7 +22,8 @@ from pyopenshell.supervisor.denials.ledger import Tally
 from pyopenshell.supervisor.proxy import Limits
 from pyopenshell.supervisor.proxy.bodies import Budget, Collected
 from pyopenshell.supervisor.proxy.http1 import MessageError, parse_request
-from tests.supervisor.proxy.rig import Client, Response, Rig, Upstream, rest, rig, rule
+from tests.supervisor.proxy.rig import Client, Response, Upstream, rest, rig, rule
+from tests.supervisor.proxy.ways import WAYS, Way
 
 QUERY = b'{"query": "query Me { viewer { login } }"}'
 MUTATION = b'{"query": "mutation Drop { viewer: deleteRepo(id: 1) { ok } }"}'
@@ -62,55 +63,27 @@ def post(target: str, body: bytes, extra: str = JSON, *, chunks: int = 0, method
     return (head + f"Content-Length: {len(body)}\n\n").replace("\n", "\r\n").encode() + body
 
 
-@dataclasses.dataclass(frozen=True)
-class Door:
-    """One way in: how to get to the point where requests can be sent, and how their targets look."""
-
-    name: str
-    port: int
-    open: Callable[[Client], None]
-    prefix: str = ""
-
-    async def run(self, r: Rig, talk: Callable[[Client, str], Any]) -> Any:
-        def work(client: Client) -> Any:
-            self.open(client)
-            return talk(client, self.prefix)
-
-        if self.name == "capture":
-            r.going_to("api.test", self.port)
-            return await r.run(work, r.captured)
-        return await r.run(work)
-
-
 def tunnel(client: Client) -> None:
     assert client.connect("api.test:443").status == 200
     client.tls("api.test")
 
 
-DOORS = [
-    Door("tunnel", 443, tunnel),
-    Door("forward", 80, lambda _: None, "http://api.test"),
-    Door("capture", 443, lambda client: client.tls("api.test")),
-]
-
-
-@pytest.fixture(params=DOORS, ids=lambda door: door.name)
-def door(request: pytest.FixtureRequest) -> Door:
-    found: Door = request.param
+@pytest.fixture(params=WAYS, ids=lambda way: way.name)
+def door(request: pytest.FixtureRequest) -> Way:
+    found: Way = request.param
     return found
 
 
-async def upstream_of(door: Door) -> Upstream:
-    upstream = Upstream()
-    await upstream.start("api.test" if door.port == 443 else None)
-    return upstream
+async def upstream_of(door: Way) -> Upstream:
+    return await door.start(Upstream())
 
 
-async def test_every_door_judges_what_requests_carry_and_sends_it_unchanged(door: Door) -> None:
+async def test_every_door_judges_what_requests_carry_and_sends_it_unchanged(door: Way) -> None:
     upstream = await upstream_of(door)
     async with rig(rules(door.port), upstreams={("api.test", door.port): upstream.address}) as r:
+        at = door.prefix
 
-        def talk(client: Client, at: str) -> list[Response]:
+        def talk(client: Client) -> list[Response]:
             asks = [
                 post(f"{at}/graphql?v=1", QUERY),
                 post(f"{at}/graphql", MUTATION),
@@ -534,12 +507,12 @@ async def test_a_policy_that_changes_while_the_body_arrives_is_the_one_that_judg
     assert tls_upstream.requests == []
 
 
-async def test_a_client_that_leaves_in_the_middle_holds_nothing(door: Door) -> None:
+async def test_a_client_that_leaves_in_the_middle_holds_nothing(door: Way) -> None:
     upstream = await upstream_of(door)
     async with rig(rules(door.port), upstreams={("api.test", door.port): upstream.address}) as r:
 
-        def talk(client: Client, at: str) -> None:
-            client.send(post(f"{at}/graphql", QUERY)[:-3])
+        def talk(client: Client) -> None:
+            client.send(post(f"{door.prefix}/graphql", QUERY)[:-3])
             while not r.plane.bodies.held:
                 pass
 

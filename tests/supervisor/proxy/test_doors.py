@@ -339,6 +339,17 @@ async def socks(r: Rig, data: bytes) -> bytes:
     return await r.run(talk)
 
 
+async def test_a_captured_http_client_reads_of_its_own_method() -> None:
+    """Nobody said CONNECT; and the denial that is reported is the one that was answered."""
+    async with rig(API) as r:
+        for host in ("other.test", "192.0.2.1"):
+            r.going_to(host, 80)
+            ask = f"PUT /x HTTP/1.1\nHost: {host}\nContent-Length: 0\n\n"
+            answer = await r.run(lambda client, ask=ask: client.request(ask), r.captured)  # type: ignore[misc]
+            assert (answer.status, answer.json["method"], answer.json["layer"]) == (403, "PUT", "l4")
+            assert answer.json["denial_id"] == r.denials[-1].id
+
+
 async def test_socks4_is_told_so() -> None:
     async with rig(RAW) as r:
         assert await socks(r, b"\x04\x01\x08\xae\xc0\x00\x02\x01\x00") == b"\x00\x5b\0\0\0\0\0\0"

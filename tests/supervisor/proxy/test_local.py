@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from pyopenshell.supervisor.proxy import Limits
+from tests.attacks import AMBIGUOUS
 from tests.supervisor.proxy.rig import Client, Response, rig
 
 URL = "http://policy.local/v1/proposals"
@@ -140,3 +141,51 @@ async def test_a_bug_in_the_handler_is_500_and_loud(capsys: pytest.CaptureFixtur
         assert (answer.status, answer.json["error"]) == (500, "internal_error")
         assert "a bug" in capsys.readouterr().err
         assert r.plane._local.active == 0
+
+
+@pytest.mark.parametrize("door", ["forward", "socks", "capture"])
+@pytest.mark.parametrize("name", AMBIGUOUS)
+async def test_b3_framing_with_two_readings_never_reaches_the_handler(door: str, name: str) -> None:
+    """And nothing behind it is read: here a second request would be one of the agent's that nobody refuses."""
+    fields, body = AMBIGUOUS[name]
+    at = "http://policy.local" if door == "forward" else ""
+    head = f"POST {at}/v1/proposals HTTP/1.1\r\nHost: policy.local\r\n".encode()
+    smuggled = f"GET {at}/v1/smuggled HTTP/1.1\r\nHost: policy.local\r\n\r\n".encode()
+    async with rig() as r:
+
+        def talk(client: Client) -> tuple[int, bool]:
+            if door == "socks":
+                client.send(b"\5\1\0\5\1\0\3\x0cpolicy.local\0\x50")
+                assert client.read(12)[3] == 0
+            client.send(head + fields + b"\r\n" + body + smuggled)
+            status = client.response().status
+            try:
+                while client.socket.recv(65536):
+                    raise AssertionError("more than one answer")
+            except ConnectionResetError:
+                pass
+            return status, True
+
+        if door == "capture":
+            r.going_to("policy.local", 80)
+        status, _ = await r.run(talk, r.captured if door == "capture" else r.address)
+        assert status in (400, 411)
+        assert not r.local.started.is_set()
+
+
+@pytest.mark.parametrize("door", ["forward", "socks", "capture"])
+async def test_b4_a_pipelined_second_request_is_not_answered(door: str) -> None:
+    at = "http://policy.local" if door == "forward" else ""
+    ask = f"GET {at}/v1/first HTTP/1.1\r\nHost: policy.local\r\n\r\n"
+    async with rig() as r:
+
+        def talk(client: Client) -> tuple[str, bool]:
+            if door == "socks":
+                client.send(b"\5\1\0\5\1\0\3\x0cpolicy.local\0\x50")
+                client.read(12)
+            client.send((ask + ask.replace("first", "second")).encode())
+            return client.response().json["path"], client.closed()
+
+        if door == "capture":
+            r.going_to("policy.local", 80)
+        assert await r.run(talk, r.captured if door == "capture" else r.address) == ("/v1/first", True)

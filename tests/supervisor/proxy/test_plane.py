@@ -217,13 +217,18 @@ async def test_a_slow_reader_of_a_closing_server_gets_every_byte(framing: str) -
     async with rig(API, upstreams={("api.test", 443): upstream.address}) as r:
         loop = asyncio.get_running_loop()
 
+        async def congested() -> None:
+            async with asyncio.timeout(60):
+                while not any(side.congested for side in r.plane._sides):
+                    await asyncio.sleep(0)
+
         def talk(client: Client) -> bytes:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             client.connect("api.test:443")
             client.tls("api.test")
             client.send("GET / HTTP/1.1\nHost: api.test\n\n")
             assert client.head()[0] == 200
-            asyncio.run_coroutine_threadsafe(asyncio.sleep(0.3), loop).result()
+            asyncio.run_coroutine_threadsafe(congested(), loop).result()
             if framing == "chunked":
                 return client.chunked()
             if framing == "length":

@@ -114,6 +114,36 @@ def test_a_leaf_is_replaced_long_before_it_expires() -> None:
 # ------------------------------------------------------------------------------------------------- sessions of clients
 
 
+async def test_the_session_ticket_comes_with_the_first_answer_and_costs_no_packet_of_its_own(
+    tls_upstream: Upstream,
+) -> None:
+    """TLS 1.3 sends it behind the handshake, where nobody waits for it yet."""
+    async with rig(API, upstreams={("api.test", 443): tls_upstream.address}) as r:
+
+        def talk(client: Client) -> tuple[bool, bytes, bool]:
+            client.connect("api.test:443")
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = trusting(ssl.TLSVersion.TLSv1_3).wrap_bio(incoming, outgoing, server_hostname="api.test")
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    client.socket.sendall(outgoing.read())
+                    incoming.write(client.socket.recv(65536))
+            early = tls.session is not None and tls.session.has_ticket
+            tls.write(GET if isinstance(GET, bytes) else GET.replace("\n", "\r\n").encode())
+            client.socket.sendall(outgoing.read())
+            incoming.write(client.socket.recv(65536))
+            plain = tls.read(65536)
+            return early, plain, tls.session is not None and tls.session.has_ticket
+
+        early, plain, late = await r.run(talk)
+        assert not early
+        assert plain.startswith(b"HTTP/1.1 200 ")
+        assert late
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_returning_client_resumes_and_another_host_does_not(version: ssl.TLSVersion) -> None:
     upstream = Counting()

@@ -15,6 +15,7 @@ import pytest
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from pyopenshell.policy.model import L7Match, Rule
+from pyopenshell.supervisor.denial import envelope
 from pyopenshell.supervisor.proxy import Limits
 from pyopenshell.supervisor.proxy.handshake import accept_for
 from tests.supervisor.proxy.rig import Client, Response, Rig, Upstream, raw, rest, rig, rule
@@ -215,6 +216,7 @@ async def test_a_denied_message_never_arrives_and_the_client_reads_why() -> None
         assert line.startswith("HTTP:WEBSOCKET_TEXT [MED] DENIED")
         assert f"[denial:{denial.id}]" in line
         assert "secret" not in "".join(r.log.lines())
+        assert envelope(denial, proposals_enabled=True)["rule_missing"]["type"] == "websocket_allow"
 
 
 @pytest.mark.parametrize("kind", ["binary", "fragments", "binary fragments"])

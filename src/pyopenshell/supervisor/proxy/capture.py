@@ -180,7 +180,8 @@ class CaptureDoor:
     def refuse(self, denial: Denial) -> None:
         def last(kind: Kind) -> bytes:
             if kind is Kind.HTTP:
-                return http_response(denial, proposals_enabled=self._desk.current.proposals_enabled, close=True)
+                asked = dataclasses.replace(denial, method=self._buffer.split(b" ", 1)[0].decode("ascii"))
+                return http_response(asked, proposals_enabled=self._desk.current.proposals_enabled, close=True)
             return _ACCESS_DENIED if kind is Kind.TLS else b""
 
         self._say(last)

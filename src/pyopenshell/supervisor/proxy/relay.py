@@ -27,6 +27,14 @@ _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _REPLAYABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+def _from_the_first_line(data: bytes) -> bytes:
+    """Without the empty lines before a request (RFC 9112, 2.2), however many and however they arrive."""
+    at = 2
+    while data.startswith(b"\r\n", at):
+        at += 2
+    return data[at:]
+
+
 class Relay(UpstreamHalf):
     """See the module. Public attributes are for doors; nobody else looks inside."""
 
@@ -136,7 +144,7 @@ class Relay(UpstreamHalf):
 
     def _head(self, data: bytes) -> bool:
         if data[:2] == b"\r\n":
-            data = data[2:]
+            data = _from_the_first_line(data)
         end = data.find(b"\r\n\r\n")
         if not 0 <= end <= self._max_head:
             return self._partial(data)

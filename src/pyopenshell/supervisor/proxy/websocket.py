@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, ParseFailed
 
-from pyopenshell.supervisor.denial import Denial, new_denial_id
+from pyopenshell.supervisor.denial import MESSAGE_METHOD, Denial, new_denial_id
 from pyopenshell.supervisor.proxy.admission import denied_request
 from pyopenshell.supervisor.proxy.authority import without_query
 from pyopenshell.supervisor.proxy.frames import FrameError, ServerFrames
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pyopenshell.supervisor.proxy.records import Recorder
 
 WORD = "WEBSOCKET_L7_REQUEST"
-METHOD = "WEBSOCKET_TEXT"
+METHOD = MESSAGE_METHOD
 _WHERE = "see http://policy.local/v1/denials"
 
 
