@@ -57,7 +57,9 @@ def test_the_lists_are_not_empty() -> None:
 
 @pytest.mark.parametrize("key", sorted(set().union(*keys().values())))
 def test_every_key_has_a_row(key: str) -> None:
-    assert re.search(rf"^\| `(openshell\.|gateway_jwt\.|proposal_quotas\.)?{key}` \|", TEXT, re.MULTILINE)
+    assert re.search(
+        rf"^\| `(openshell\.|gateway_jwt\.|proposal_quotas\.|rate_limit\.|retention\.)?{key}` \|", TEXT, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("name", sorted(variables()))
@@ -86,11 +88,13 @@ def test_defaults_are_those_of_the_code(tmp_path: Path) -> None:
 
 
 def test_the_examples_are_read(tmp_path: Path) -> None:
-    whole, override = EXAMPLES
+    whole, override, several = EXAMPLES
     file = tmp_path / "gateway.toml"
     file.write_text(whole)
     plain = load({"HOME": str(tmp_path)}, file=file)
     assert isinstance(plain, Configuration)
+    file.write_text(several)
+    assert load({"HOME": str(tmp_path)}, file=file).advertise == ("gateway.example.com", 17670)
     (entry,) = tomllib.loads(override)["openshell"]["gateway"]["connect_to"]
     file.write_text(
         "[openshell]\nversion = 2\n[openshell.gateway]\n" + override.replace('ca_file = "forge-ca.pem"\n', "")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 
 from pyopenshell.gateway.store import Store
+from pyopenshell.gateway.store.sqlite import SqliteBackend
 
-from . import core
+from . import core, plans
 from .cluster import Cluster, running
 
 _OVER_BOTH = frozenset(
@@ -45,7 +48,8 @@ def cluster() -> Iterator[Cluster]:
     """One server for all tests of this process, with a database that is migrated already to copy from."""
     with running() as server:
         server.execute(f"CREATE DATABASE {_TEMPLATE}")
-        asyncio.run(_migrate(server.url(_TEMPLATE)))
+        with concurrent.futures.ThreadPoolExecutor(1) as aside:  # a test that asks for us may have an event loop
+            aside.submit(lambda: asyncio.run(_migrate(server.url(_TEMPLATE)))).result()
         yield server
 
 
@@ -76,3 +80,35 @@ async def _migrate(url: str) -> None:
     store = Store(url)
     await store.open()
     await store.close()
+
+
+# ---- every query of every test here has an index ---------------------------------------------------------------------
+
+_WALKED: dict[str, list[str]] = {}
+"""Statements looked at before, and what each would walk through."""
+
+
+@pytest.fixture(autouse=True)
+def _indexed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails the test whose gateway asked SQLite to walk through a table that grows."""
+    asked: dict[str, None] = {}
+    make = SqliteBackend.engine
+
+    def engine(backend: SqliteBackend) -> sa.Engine:
+        made = make(backend)
+
+        @sa.event.listens_for(made, "before_cursor_execute")
+        def _(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            asked[statement] = None
+
+        return made
+
+    monkeypatch.setattr(SqliteBackend, "engine", engine)
+    yield
+    if getattr(request.module, "READS_EVERYTHING", False):
+        return
+    for statement in asked:
+        if statement not in _WALKED:
+            _WALKED[statement] = plans.walked(statement)
+    bad = [f"{step}: {statement}" for statement in asked for step in _WALKED[statement]]
+    assert not bad, "\n".join(bad)

@@ -13,32 +13,14 @@ from typing import Any
 
 import pytest
 
-from pyopenshell.gateway import chunks, evaluation, inbox
+from pyopenshell.gateway import evaluation, inbox
 from pyopenshell.gateway.errors import GatewayError
 from pyopenshell.gateway.submission import Limits
 from pyopenshell.policy.canonical import policy_hash
-from pyopenshell.policy.coverage import covers
 from pyopenshell.wire.gen import datamodel_pb2, openshell_pb2, pyopenshell_pb2, sandbox_pb2
 
+from .agreement import agree
 from .core import ALICE, MECHANISTIC, WORKSPACE, Core, as_sandbox, auto, message, opened, policy, raw, rest, statuses
-
-
-async def agree(core: Core, sandbox_id: str) -> None:
-    """Ledger equals policy: every approved rule is granted, no other proposal is, and history tells the same."""
-    base = await core.base(sandbox_id)
-    listed = (await core.inbox.list(sandbox_id, bodies=False)).chunks
-    last = {event.chunk_id: event for event in await core.inbox.history(sandbox_id)}
-    approved = 0
-    for chunk in listed:
-        row = await core.store.run(lambda tx, chunk=chunk: chunks.get(tx, sandbox_id, chunk.id))  # type: ignore[misc]
-        granted = covers(base, row.proposed)
-        assert granted == (chunk.status == "approved"), (chunk.status, chunk.rule_name)
-        approved += granted
-        expected = {"approved": {"approved"}, "pending": {"proposed", "undone"}, "rejected": {"rejected"}}
-        assert last[chunk.id].type in expected[chunk.status]
-    assert sum(len(e.rules) for rule in base.rules for e in rule.endpoints) == approved
-    revision, _ = await core.revisions.status(sandbox_id)
-    assert revision.hash == policy_hash(base)
 
 
 async def step(core: Core, sandbox_id: str, ids: list[str], dice: random.Random) -> None:

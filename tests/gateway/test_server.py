@@ -315,7 +315,10 @@ async def test_a_port_in_use_is_an_error_with_the_fix(served: Served) -> None:
 
     def server() -> Server:
         return Server(
-            Gate(gateway.tokens, lambda _: None), (), Admissions(gateway.store, system_clock), gateway.metrics
+            Gate(gateway.tokens, gateway.sandboxes.epoch_of),
+            (),
+            Admissions(gateway.store, system_clock),
+            gateway.metrics,
         )
 
     with socket.create_server(("127.0.0.1", 0)) as taken:

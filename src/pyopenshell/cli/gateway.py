@@ -96,6 +96,63 @@ async def status(app: App, output: str) -> None:
         raise click.exceptions.Exit(1)
 
 
+@command.command("backup", help="Write everything the gateway has decided into one file, while it runs.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, resolve_path=True))
+@click.option("--force", is_flag=True, help="Replace FILE when it is there.")
+@click.option("--config", "config", default=None, metavar="FILE", type=click.Path(path_type=Path, resolve_path=True),
+              help="Default $XDG_CONFIG_HOME/openshell/gateway.toml.")  # fmt: skip
+@click.pass_obj
+async def backup(app: App, file: Path, force: bool, config: Path | None) -> None:
+    from pyopenshell.gateway.errors import GatewayError
+    from pyopenshell.gateway.store import backup as backups
+
+    try:
+        size = backups.backup(_database(config), file, replace=force)
+    except GatewayError as error:
+        hint = "\nReplace it with --force, or name another file." if error.code == "ALREADY_EXISTS" else ""
+        raise CliError(error.message + hint) from None
+    mark("✓", f"Backup written to {visible(str(file))} ({size} bytes).")
+    say("It holds no keys and certificates: keep the gateway's tls directory as well.")
+
+
+@command.command("restore", help="Make the gateway's database what a backup says. The gateway must not run.")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--config", "config", default=None, metavar="FILE", type=click.Path(path_type=Path, resolve_path=True),
+              help="Default $XDG_CONFIG_HOME/openshell/gateway.toml.")  # fmt: skip
+@click.pass_obj
+async def restore(app: App, file: Path, yes: bool, config: Path | None) -> None:
+    from pyopenshell.gateway.configuration import Paths
+    from pyopenshell.gateway.daemon import DaemonError, Lock
+    from pyopenshell.gateway.errors import GatewayError
+    from pyopenshell.gateway.store import backup as backups
+
+    if not yes and not click.confirm("Replace everything the gateway has decided since by this backup?"):
+        raise click.exceptions.Exit(1)
+    try:
+        lock = Lock.acquire(Paths.of().run)
+    except DaemonError:
+        raise CliError("the gateway runs\nStop it first: openshell gateway stop") from None
+    try:
+        kept = backups.restore(_database(config), file)
+    except GatewayError as error:
+        raise CliError(error.message) from None
+    finally:
+        lock.release()
+    mark("✓", "Restored. Sandboxes that the backup does not know are stopped at the next start; their files are kept.")
+    if kept:
+        say(f"What was there before: {visible(kept)}")
+
+
+def _database(config: Path | None) -> str:
+    from pyopenshell.gateway.configuration import ConfigurationError, load
+
+    try:
+        return load(file=config).database
+    except ConfigurationError as error:
+        raise CliError(str(error)) from None
+
+
 @command.command("list", help="Registered gateways; `*` marks the active one.")
 @output_option
 @click.pass_obj

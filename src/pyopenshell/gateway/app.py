@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,7 @@ from pyopenshell.gateway.inbox import Inbox
 from pyopenshell.gateway.logs import Logs
 from pyopenshell.gateway.metrics import Metrics
 from pyopenshell.gateway.probes import Probes
+from pyopenshell.gateway.rates import Rates
 from pyopenshell.gateway.registration import endpoint_of, register
 from pyopenshell.gateway.revisions import Revisions
 from pyopenshell.gateway.rpc.console import ConsoleService
@@ -79,10 +82,12 @@ class Gateway:
         self.revisions = Revisions(self.store, self.bus, clock)
         self.snapshots = Snapshots(self.store, self.revisions, self.settings)
         limits = Limits.of(configuration.quotas)
-        self.inbox = Inbox(self.store, self.bus, self.revisions, self.settings, clock, limits)
+        self.inbox = Inbox(
+            self.store, self.bus, self.revisions, self.settings, clock, limits, configuration.kept_history
+        )
         self.trail = Trail(self.store, self.bus, clock)
         self.workspaces = Workspaces(self.store, clock)
-        self.logs = Logs(self.store, self.bus, clock)
+        self.logs = Logs(self.store, self.bus, clock, configuration.kept_lines)
         self.sessions = Sessions(self.bus, self.snapshots)
         self.bundle = certificates.load_or_create(configuration.paths.tls, configuration.server_names)
         self.tokens = Tokens.load_or_create(
@@ -99,12 +104,13 @@ class Gateway:
             configuration.connect_to,
             configuration.tunnel_idle_seconds,
             clock,
+            owner=_own_name(configuration.paths.run / "replica"),
             new_boot=self._is_new_boot(),
         )
         self.consoles = Consoles()
         self._tasks = Tasks()
         self._admissions = Admissions(self.store, clock)
-        gate = Gate(self.tokens, self.sandboxes.epoch_of)
+        gate = Gate(self.tokens, self.sandboxes.epoch_of, Rates(configuration.rate))
         self._server = Server(gate, self._servicers(), self._admissions, self.metrics)
         self._gauges = gauges.Gauges(self.store, self.metrics, lambda: len(self.sessions))
         self._probes = Probes(self.metrics, self._trouble, self._gauges.read)
@@ -141,7 +147,7 @@ class Gateway:
             self.configuration.paths.config,
             self.configuration.name,
             self.configuration.advertised_host,
-            self.port,
+            self.configuration.advertised_port or self.port,
             self.bundle,
         )
         _log.info("gateway answers at %s", self.endpoint)
@@ -227,9 +233,9 @@ class Gateway:
 
     def _access(self, sandbox_id: str, epoch: int) -> GatewayAccess:
         pair = self.bundle.authority.sandbox(sandbox_id)
-        host = self.configuration.advertised_host
+        host, port = self.configuration.advertised_host, self.configuration.advertised_port or self.port
         return GatewayAccess(
-            address=f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}",
+            address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
             token=self.tokens.issue(sandbox_id, epoch).text,
             ca_pem=self.bundle.authority.pem.decode(),
             cert_pem=pair.certificate.decode(),
@@ -265,6 +271,16 @@ class Gateway:
             state_dir=str(self.configuration.paths.state),
             sandboxes_connected=len(self.sessions),
         )
+
+
+def _own_name(memory: Path) -> str:
+    """What this gateway is called among those that share its database: the host, and what makes it another one."""
+    try:
+        return memory.read_text()
+    except FileNotFoundError:
+        name = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:8]}"
+        write_private(private_directory(memory.parent) / memory.name, name)
+        return name
 
 
 def _remembered(memory: Path) -> int:

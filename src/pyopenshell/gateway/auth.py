@@ -5,12 +5,14 @@ Decides from the method's own options (wire.service); must not know what a metho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from pyopenshell.gateway.certificates import SANDBOX_UNIT, USER_UNIT, Identity, identity_of
+from pyopenshell.gateway.configuration import Rate
 from pyopenshell.gateway.errors import GatewayError, denied, unauthenticated
-from pyopenshell.gateway.principals import ADMIN_ROLE, ALL_SCOPES, USER_ROLE, SandboxPrincipal, UserPrincipal
+from pyopenshell.gateway.principals import ADMIN_ROLE, ALL_SCOPES, USER_ROLE, Caller, SandboxPrincipal, UserPrincipal
+from pyopenshell.gateway.rates import Rates
 from pyopenshell.gateway.tokens import RENEWAL_GRACE, TokenError, Tokens
 from pyopenshell.wire.service import Method
 
@@ -25,23 +27,26 @@ _ROLE_FOR: Final = {"user": USER_ROLE, "admin": ADMIN_ROLE, "platform_admin": AD
 class Gate:
     """Authentication and authorisation of one gateway.
 
-    `epoch_of(sandbox_id)` is the token epoch a live sandbox accepts, None when there is no such sandbox.
+    `await epoch_of(sandbox_id)` is the token epoch a live sandbox accepts, None when there is no such sandbox.
     """
 
-    def __init__(self, tokens: Tokens, epoch_of: Callable[[str], int | None]) -> None:
-        self._tokens, self._epoch_of = tokens, epoch_of
+    def __init__(
+        self, tokens: Tokens, epoch_of: Callable[[str], Awaitable[int | None]], rates: Rates | None = None
+    ) -> None:
+        self._tokens, self._epoch_of, self._rates = tokens, epoch_of, rates or Rates(Rate())
 
-    def admit(
+    async def admit(
         self, method: Method, certificate: bytes | None, metadata: Iterable[tuple[str, str | bytes]]
     ) -> Principal | None:
         """The caller, or GatewayError. None only for methods that need no identity."""
         if method.auth_mode == "unauthenticated":
             return None
-        principal = self._identify(method, certificate, metadata)
+        principal = await self._identify(method, certificate, metadata)
+        self._rates.take(Caller(principal).subject)
         _authorise(method, principal)
         return principal
 
-    def _identify(
+    async def _identify(
         self, method: Method, certificate: bytes | None, metadata: Iterable[tuple[str, str | bytes]]
     ) -> Principal:
         if certificate is None:
@@ -57,11 +62,11 @@ class Gate:
                     raise unauthenticated("this gateway takes no bearer token together with a user certificate")
                 return _user(identity)
             case (unit,) if unit == SANDBOX_UNIT:
-                return self._sandbox(method, identity, headers)
+                return await self._sandbox(method, identity, headers)
             case _:
                 raise unauthenticated("the client certificate is neither a user's nor a sandbox's")
 
-    def _sandbox(self, method: Method, identity: Identity, headers: list[str | bytes]) -> SandboxPrincipal:
+    async def _sandbox(self, method: Method, identity: Identity, headers: list[str | bytes]) -> SandboxPrincipal:
         if not headers:
             raise unauthenticated("missing authorization header")
         if len(headers) > 1 or not isinstance(headers[0], str):
@@ -75,7 +80,7 @@ class Gate:
             raise unauthenticated(f"invalid sandbox token: {error}") from None
         if claims.sandbox_id != identity.sandbox_id:
             raise unauthenticated("invalid sandbox token: it belongs to another sandbox than the certificate")
-        if self._epoch_of(claims.sandbox_id) != claims.epoch:
+        if await self._epoch_of(claims.sandbox_id) != claims.epoch:
             raise unauthenticated("invalid sandbox token: it was revoked")
         return SandboxPrincipal(claims.sandbox_id, claims.token_id, claims.epoch, claims.expires)
 

@@ -13,6 +13,7 @@ Topics and payloads:
     sandboxes               pyopenshell.v1.InboxEvent: a sandbox changed (one that is gone is told on inbox)
     sandbox:<sandbox id>    None: the stored sandbox changed, or openshell.v1.DraftPolicyUpdate
     logs:<sandbox id>       None: there are new lines in the store
+    sessions                pyopenshell.v1.InboxEvent: a supervisor's session at another gateway came or went
     leases                  None: an approval was given a limit, or one may be over
 """
 

@@ -34,6 +34,10 @@ QUOTAS: Final[Mapping[str, int]] = {
 }
 """The most that each key of [openshell.gateway.proposal_quotas] may be."""
 
+DEFAULT_KEPT_LINES: Final = 2000
+DEFAULT_KEPT_HISTORY: Final = 5000
+_KEPT_RANGE: Final = (100, 10_000_000)
+
 _LOG_LEVELS: Final = ("debug", "info", "warn", "error")
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
 
@@ -70,6 +74,17 @@ class Paths:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Rate:
+    """`burst` calls at once, then `per_second`. `per_second` 0 is no limit."""
+
+    per_second: float = 200.0
+    burst: int = 1000
+
+
+_RATE: Final = Rate()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Configuration:
     """One gateway's configuration, complete and checked. `port` 0 means any free one."""
 
@@ -93,9 +108,24 @@ class Configuration:
     """After which a raw tunnel or WebSocket of a sandbox ends when nothing was said; 0: never."""
     source: Path | None = None
 
+    rate: Rate = _RATE
+    """How many calls each caller may make."""
+    kept_lines: int = DEFAULT_KEPT_LINES
+    kept_history: int = DEFAULT_KEPT_HISTORY
+    """Log lines and history entries kept of each sandbox."""
+    advertise: tuple[str, int] | None = None
+    """One address for several gateways, where it is not the one this gateway listens on."""
+
+    @property
+    def advertised_port(self) -> int:
+        """Where sandboxes and clients dial; 0: the port that this gateway listens on."""
+        return self.advertise[1] if self.advertise is not None else 0
+
     @property
     def advertised_host(self) -> str:
-        """What clients on this machine dial: the bind address, or loopback when it binds all addresses."""
+        """What sandboxes and clients dial: the configured name, or the bind address (loopback when it is all)."""
+        if self.advertise is not None:
+            return self.advertise[0]
         address = ipaddress.ip_address(self.host)
         if address.is_unspecified:
             return "127.0.0.1" if address.version == 4 else "::1"
@@ -134,6 +164,9 @@ def load(
     probes_host, probes_port = ("", 0) if probes == "off" else _address(probes, document, "health_bind_address", 0)
     probes_port = _port(environ.get("OPENSHELL_HEALTH_PORT"), probes_port, "OPENSHELL_HEALTH_PORT")
     names = (*LOOPBACK_NAMES, *settings.get("server_sans", ()), *_split(environ.get("OPENSHELL_SERVER_SAN")))
+    advertise = settings.get("advertise_address")
+    if advertise is not None:
+        names = (*names, advertise[0])
     if host not in names and not ipaddress.ip_address(host).is_unspecified:
         names = (*names, host)
     return Configuration(
@@ -148,6 +181,10 @@ def load(
         database=environ.get("OPENSHELL_DB_URL") or f"sqlite:{paths.run / 'openshell.db'}",
         connect_to=settings.get("connect_to", ()),
         quotas=settings.get("quotas", {}),
+        advertise=advertise,
+        rate=Rate(float(settings.get("per_second", _RATE.per_second)), settings.get("burst", _RATE.burst)),
+        kept_lines=settings.get("log_lines", DEFAULT_KEPT_LINES),
+        kept_history=settings.get("history", DEFAULT_KEPT_HISTORY),
         probes_host=probes_host,
         probes_port=probes_port,
         tunnel_idle_seconds=settings.get("tunnel_idle_secs", DEFAULT_TUNNEL_IDLE),
@@ -188,12 +225,17 @@ class _Document:
                 "health_bind_address",
                 "proposal_quotas",
                 "tunnel_idle_secs",
+                "advertise_address",
+                "rate_limit",
+                "retention",
             },
         )
         found: dict[str, Any] = {}
         for key in ("bind_address", "health_bind_address", "name", "log_level"):
             if key in table:
                 found[key] = self._value(where, table, key, str)
+        if "advertise_address" in table:
+            found["advertise_address"] = self._advertise(where, table)
         if not _NAME.match(found.get("name", "local")):
             self._fail((*where, "name"), "name must be lower-case letters, digits, '.', '_' or '-'")
         if found.get("log_level", "info") not in _LOG_LEVELS:
@@ -209,9 +251,18 @@ class _Document:
             found["tunnel_idle_secs"] = self._value(where, table, "tunnel_idle_secs", int)
             if found["tunnel_idle_secs"] and not 60 <= found["tunnel_idle_secs"] <= _LONGEST_IDLE:
                 self._fail((*where, "tunnel_idle_secs"), f"tunnel_idle_secs must be 0 (never) or 60 to {_LONGEST_IDLE}")
+        found |= self._limits(where, table)
         if "connect_to" in table:
             found["connect_to"] = self._connect_to(where, table)
         return found
+
+    def _advertise(self, where: tuple[str, ...], table: dict[str, Any]) -> tuple[str, int]:
+        host, _, port = self._value(where, table, "advertise_address", str).rpartition(":")
+        host = host.removeprefix("[").removesuffix("]").lower()
+        name = re.fullmatch(r"(?!-)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", host)
+        if not (_is_address(host) or name) or not port.isdecimal() or not 1 <= int(port) <= 65535:
+            self._fail((*where, "advertise_address"), 'advertise_address must be "HOST:PORT"')
+        return host, int(port)
 
     def _token_settings(self, where: tuple[str, ...], table: dict[str, Any]) -> dict[str, Any]:
         jwt = self._table(where, table, "gateway_jwt")
@@ -238,6 +289,24 @@ class _Document:
             found[key] = self._value(inside, quotas, key, int)
             if not 1 <= found[key] <= QUOTAS[key]:
                 self._fail((*inside, key), f"{key} must be in 1..{QUOTAS[key]}")
+        return found
+
+    def _limits(self, where: tuple[str, ...], table: dict[str, Any]) -> dict[str, int]:
+        rate = self._table(where, table, "rate_limit")
+        self._known((*where, "rate_limit"), rate, {"per_second", "burst"})
+        kept = self._table(where, table, "retention")
+        self._known((*where, "retention"), kept, {"log_lines", "history"})
+        found: dict[str, int] = {}
+        for section, name, key, least, most in (
+            (rate, "rate_limit", "per_second", 0, 100_000),
+            (rate, "rate_limit", "burst", 1, 1_000_000),
+            (kept, "retention", "log_lines", *_KEPT_RANGE),
+            (kept, "retention", "history", *_KEPT_RANGE),
+        ):
+            if key in section:
+                found[key] = self._value((*where, name), section, key, int)
+                if not least <= found[key] <= most:
+                    self._fail((*where, name, key), f"{key} must be between {least} and {most}")
         return found
 
     def _connect_to(self, where: tuple[str, ...], table: dict[str, Any]) -> tuple[ConnectTo, ...]:

@@ -18,7 +18,7 @@ from pyopenshell.gateway.chunks import Chunk, Event
 from pyopenshell.gateway.clock import Clock, system_clock, to_timestamp
 from pyopenshell.gateway.errors import GatewayError, invalid, precondition
 from pyopenshell.gateway.evaluation import MECHANISTIC, Candidate, Ground
-from pyopenshell.gateway.ledger import Applied, Ledger
+from pyopenshell.gateway.ledger import KEPT_EVENTS, Applied, Ledger
 from pyopenshell.gateway.revisions import Revisions, encode, hash_of
 from pyopenshell.gateway.settings import Settings
 from pyopenshell.gateway.store import Store
@@ -70,9 +70,10 @@ class Inbox:
         settings: Settings,
         clock: Clock = system_clock,
         limits: Limits | None = None,
+        kept_events: int = KEPT_EVENTS,
     ) -> None:
         self._store, self._bus, self._revisions, self._clock = store, bus, revisions, clock
-        self._ledger = Ledger(store, bus, revisions, Trail(store, bus, clock), clock)
+        self._ledger = Ledger(store, bus, revisions, Trail(store, bus, clock), clock, kept_events)
         self._submissions = Submissions(self._ledger, settings, limits or Limits())
         self.leases = leases.Leases(store, bus, revisions, self._ledger, clock)
         revisions.failed = self._load_failed
@@ -180,15 +181,14 @@ class Inbox:
         """One event per pending chunk of every sandbox the caller named (None: every workspace), oldest first."""
 
         def read(tx: sa.Connection) -> Sequence[pyopenshell_pb2.InboxEvent]:
-            of = sa.select(sandboxes.c.id).where(sandboxes.c.deleted_ms.is_(None))
+            conditions = [draft_chunks.c.status == "pending"]
             if workspace is not None:
-                of = of.where(sandboxes.c.workspace == workspace)
+                of = sa.select(sandboxes.c.id).where(sandboxes.c.workspace == workspace)
+                conditions.append(draft_chunks.c.sandbox_id.in_(of))
             if sandbox_id:
-                of = of.where(sandboxes.c.id == sandbox_id)
+                conditions.append(draft_chunks.c.sandbox_id == sandbox_id)
             events = []
-            for chunk in reversed(
-                chunks.select(tx, draft_chunks.c.status == "pending", draft_chunks.c.sandbox_id.in_(of))
-            ):
+            for chunk in reversed(chunks.select(tx, *conditions)):
                 event = self._ledger.inbox_event(tx, chunk.sandbox_id)
                 event.chunk.CopyFrom(chunks.to_proto(chunk))
                 events.append(event)

@@ -29,7 +29,7 @@ from pyopenshell.policy.model import Policy, Rule
 from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2
 
 KEPT_EVENTS: Final = 5000
-"""History entries per sandbox."""
+"""History entries per sandbox, unless the operator says otherwise."""
 LEASE_ACTOR: Final = "gateway:lease"
 """Recorded as the one who ended an approval whose time was up."""
 
@@ -45,7 +45,10 @@ class Applied:
 class Ledger:
     """Shared by everything that moves chunks."""
 
-    def __init__(self, store: Store, bus: Bus, revisions: Revisions, trail: Trail, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, bus: Bus, revisions: Revisions, trail: Trail, clock: Clock, kept_events: int = KEPT_EVENTS
+    ) -> None:
+        self._kept_events = kept_events
         self.store, self.bus, self.revisions, self.trail, self.clock = store, bus, revisions, trail, clock
 
     def ground(self, tx: sa.Connection, sandbox_id: str) -> Ground:
@@ -291,7 +294,7 @@ class Ledger:
             after_hash=chunk.after_hash,
             policy_version=chunk.policy_version,
         )
-        chunks.prune_events(tx, chunk.sandbox_id, KEPT_EVENTS)
+        chunks.prune_events(tx, chunk.sandbox_id, self._kept_events)
 
     def _publish(self, tx: sa.Connection, chunk: Chunk, *, inbox_status: str) -> None:
         state = chunks.to_state(chunk)

@@ -1,6 +1,6 @@
 """Log lines of sandboxes: taken in without waiting, kept in the store, read by tail and by cursor.
 
-Decides what is kept (the newest 2,000 lines of each sandbox) and what a filter means; must not know what a line says.
+Decides what is kept (the newest lines of each sandbox) and what a filter means; must not know what a line says.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pyopenshell.gateway.tasks import Tasks
 from pyopenshell.wire.gen import openshell_pb2
 
 KEPT: Final = 2000
-"""Lines per sandbox (contract/gateway.md 1.2, GetSandboxLogs)."""
+"""Lines per sandbox unless the operator says otherwise, and of one answer (contract/gateway.md 1.2)."""
 BATCH: Final = 100
 """Lines used of one pushed batch (contract/gateway.md 1.2, PushSandboxLogs)."""
 
@@ -85,7 +85,8 @@ class Logs:
     is bounded by KEPT per sandbox, and what did not fit is counted and told in the stream.
     """
 
-    def __init__(self, store: Store, bus: Bus, clock: Clock = system_clock) -> None:
+    def __init__(self, store: Store, bus: Bus, clock: Clock = system_clock, kept: int = KEPT) -> None:
+        self._kept = kept
         self._store, self._bus, self._clock = store, bus, clock
         self._waiting: dict[str, collections.deque[dict[str, Any]]] = {}
         self._lost: collections.Counter[str] = collections.Counter()
@@ -119,7 +120,7 @@ class Logs:
             sa.select(log_lines)
             .where(log_lines.c.sandbox_id == sandbox_id, *wanted.conditions())
             .order_by(log_lines.c.seq.desc())
-            .limit(min(count or KEPT, KEPT))
+            .limit(min(count or KEPT, self._kept))
         )
         total = sa.select(sa.func.count()).where(log_lines.c.sandbox_id == sandbox_id)
 
@@ -193,16 +194,16 @@ class Logs:
             self._since_trim[sandbox_id] += len(rows)
             if self._since_trim[sandbox_id] >= _TRIM_EVERY:
                 self._since_trim[sandbox_id] = 0
-                _trim(tx, sandbox_id)
+                _trim(tx, sandbox_id, self._kept)
             self._store.announce(f"logs:{sandbox_id}")
 
 
-def _trim(tx: sa.Connection, sandbox_id: str) -> None:
+def _trim(tx: sa.Connection, sandbox_id: str, kept: int) -> None:
     oldest_to_go = (
         sa.select(log_lines.c.seq)
         .where(log_lines.c.sandbox_id == sandbox_id)
         .order_by(log_lines.c.seq.desc())
-        .offset(KEPT)
+        .offset(kept)
         .limit(1)
     )
     seq = tx.scalar(oldest_to_go)

@@ -46,6 +46,10 @@ class Record:
     token_epoch: int
     template: str = ""
     """NAME@VERSION of the template it was created from."""
+    owner: str = ""
+    """The gateway whose driver runs it."""
+    session: str = ""
+    """Of its supervisor, while that is connected to another gateway than the owner."""
 
     def to_proto(self) -> openshell_pb2.Sandbox:
         name, _, version = self.template.rpartition("@")
@@ -226,4 +230,6 @@ def _record(row: sa.Row[Any]) -> Record:
         instance_id=row.instance_id,
         token_epoch=row.token_epoch,
         template=row.template,
+        owner=row.owner,
+        session=row.session,
     )

@@ -27,10 +27,11 @@ from pyopenshell.gateway.revisions import Revisions
 from pyopenshell.gateway.sessions import Sessions
 from pyopenshell.gateway.snapshots import Snapshots
 from pyopenshell.gateway.store import Store, forget_sandbox
+from pyopenshell.gateway.store.schema import sandboxes
 from pyopenshell.gateway.tasks import Tasks
 from pyopenshell.gateway.workspaces import require_active
 from pyopenshell.policy.model import Policy
-from pyopenshell.wire.gen import openshell_pb2
+from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2
 
 PROVISIONING: Final = openshell_pb2.SANDBOX_PHASE_PROVISIONING
 READY: Final = openshell_pb2.SANDBOX_PHASE_READY
@@ -40,6 +41,8 @@ STOPPING: Final = openshell_pb2.SANDBOX_PHASE_STOPPING
 STOPPED: Final = openshell_pb2.SANDBOX_PHASE_STOPPED
 STARTING: Final = openshell_pb2.SANDBOX_PHASE_STARTING
 COMPLETED: Final = openshell_pb2.SANDBOX_PHASE_COMPLETED
+
+SESSIONS: Final = "sessions"
 
 TRANSIENT: Final = frozenset({PROVISIONING, STARTING, STOPPING, DELETING})
 TERMINAL: Final = frozenset({READY, ERROR, STOPPED, COMPLETED})
@@ -73,6 +76,8 @@ class Live:
     standing: WorkloadStatus | None = None
     """What the driver said of the walls as built."""
     restarts: Restarts = dataclasses.field(default_factory=Restarts)
+    session: str = ""
+    """Of its supervisor at another gateway."""
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
 
     def state(self, *, connected: bool) -> State:
@@ -101,7 +106,8 @@ class Live:
 class Sandboxes:
     """All sandboxes of one gateway.
 
-    `access(sandbox_id, epoch)` makes what a supervisor needs to reach this gateway as that sandbox.
+    `access(sandbox_id, epoch)` makes what a supervisor needs to reach this gateway as that sandbox. `owner` names this
+    gateway among those that share its database: it runs the sandboxes that it made, and nobody else does.
     """
 
     def __init__(
@@ -117,10 +123,11 @@ class Sandboxes:
         tunnel_idle_seconds: int = 86400,
         clock: Clock = system_clock,
         *,
+        owner: str = "",
         new_boot: bool = False,
     ) -> None:
         """`new_boot`: the machine was started anew since a gateway last ran here."""
-        self._store, self._bus, self._clock = store, bus, clock
+        self._store, self._bus, self._clock, self._owner = store, bus, clock, owner
         self._revisions, self._snapshots, self._sessions = revisions, snapshots, sessions
         self._driver, self._access, self._connect_to = driver, access, tuple(connect_to)
         self._tunnel_idle = tunnel_idle_seconds
@@ -141,17 +148,24 @@ class Sandboxes:
     async def load(self) -> None:
         """Read what was stored: from now on supervisors of earlier times may connect."""
 
+        # A file has one gateway, whatever it was called before; a shared database says whose each sandbox is.
+        mine = [sandboxes.c.owner.in_(("", self._owner))] if self._store.shared else []
+
         def write(tx: sa.Connection) -> None:
             now = self._clock()
-            for record in records.every(tx):  # one transaction for all: nobody is connected yet
-                records.write(tx, record.id, _live(record).state(connected=False), now)
+            for record in records.every(tx, *mine):  # one transaction for all: nobody is connected here yet
+                state = _live(record).state(connected=bool(record.session))
+                records.write(tx, record.id, state, now, owner=self._owner)
 
         try:
             await self._store.run(write)
         except GatewayError as error:  # whoever must delete sandboxes to make room needs a gateway for it
             _log.error("phases stay as they were stored: %s", error.message)
-        for record in await self._store.run(lambda tx: records.every(tx)):
+        for record in await self._store.run(lambda tx: records.every(tx, *mine)):
             self._live[record.id] = _live(record)
+        if self._store.shared:
+            await self._store.run(self._forget_sessions)
+            self._tasks.spawn(self._follow_sessions(), "sessions at other gateways")
 
     async def take_up(self) -> None:
         """Start the driver and take up what runs. A driver that cannot start is reported by the next create."""
@@ -171,10 +185,16 @@ class Sandboxes:
         await self._tasks.close()
         await self._driver.close()
 
-    def epoch_of(self, sandbox_id: str) -> int | None:
+    async def epoch_of(self, sandbox_id: str) -> int | None:
         """The token epoch a sandbox accepts; None when there is no such sandbox or it must not call any more."""
         live = self._live.get(sandbox_id)
-        return None if live is None or live.desired != "running" else live.epoch
+        if live is not None:
+            return live.epoch if live.desired == "running" else None
+        if not self._store.shared:
+            return None
+        # Another gateway's: never from memory, so that a revocation there holds here at once.
+        query = sa.select(sandboxes.c.token_epoch).where(sandboxes.c.id == sandbox_id, sandboxes.c.desired == "running")
+        return await self._store.run(lambda tx: tx.scalar(query))
 
     # ---- operations ---------------------------------------------------------------------------------------------
 
@@ -205,6 +225,7 @@ class Sandboxes:
             instance_id="",
             token_epoch=0,
             template=made_from,
+            owner=self._owner,
         )
         # A client that hangs up does not leave half a sandbox behind: the operation is ours, not the call's.
         await asyncio.shield(self._tasks.spawn(self._create(record, policy, author), f"create {record.id}"))
@@ -227,24 +248,24 @@ class Sandboxes:
 
     async def stop(self, workspace: str, name: str) -> Record:
         """End every process and keep the files. Raises FAILED_PRECONDITION unless it runs or failed."""
-        record = await self.get(workspace, name)
+        record = await self._mine(workspace, name)
         return await asyncio.shield(self._tasks.spawn(self._stop(record.id), f"stop {record.id}"))
 
     async def start(self, workspace: str, name: str, wait: float) -> Record:
         """Run a stopped sandbox again, on the files it had. Raises FAILED_PRECONDITION unless it is stopped."""
-        record = await self.get(workspace, name)
+        record = await self._mine(workspace, name)
         await asyncio.shield(self._tasks.spawn(self._start(record.id), f"start {record.id}"))
         return await self.settled(record.id, wait)
 
     async def delete(self, workspace: str, name: str) -> str:
         """Remove a sandbox and everything that belongs to it. Returns its id. Raises NOT_FOUND."""
-        record = await self.get(workspace, name)
+        record = await self._mine(workspace, name)
         await asyncio.shield(self._tasks.spawn(self._delete(record.id), f"delete {record.id}"))
         return record.id
 
     async def ready(self, workspace: str, name: str, grace: float) -> Record:
         """A sandbox commands can run in. A supervisor that just reconnects is waited for, `grace` seconds at most."""
-        record = await self.get(workspace, name)
+        record = await self._mine(workspace, name)
         live = self._live.get(record.id)
         if record.phase != READY and live is not None and live.running and record.phase in TRANSIENT:
             record = await self.settled(record.id, grace)
@@ -268,6 +289,16 @@ class Sandboxes:
     async def main_process_exited(self, sandbox_id: str, instance_id: str, exit_code: int) -> None:
         """What a supervisor saw; a report about an earlier instance is ignored."""
         await self._on_status(WorkloadStatus(sandbox_id, instance_id, "exited", exit_code))
+
+    async def _mine(self, workspace: str, name: str) -> Record:
+        """Raises NOT_FOUND, or FAILED_PRECONDITION for a sandbox that another gateway runs."""
+        record = await self.get(workspace, name)
+        if record.id not in self._live and record.owner != self._owner:
+            raise precondition(
+                f"sandbox '{record.name}' runs on the host of another gateway ({record.owner}), which must be asked",
+                "OTHER_GATEWAY",
+            )
+        return record
 
     # ---- operations, one at a time per sandbox ------------------------------------------------------------------
 
@@ -412,8 +443,51 @@ class Sandboxes:
     # ---- what the driver and the sessions say -------------------------------------------------------------------
 
     def _session_changed(self, sandbox_id: str) -> None:
-        if not self._closing and sandbox_id in self._live:
+        if self._closing:
+            return
+        if sandbox_id in self._live:
             self._tasks.spawn(self._settle(sandbox_id), f"settle {sandbox_id}")
+        elif self._store.shared:
+            self._tasks.spawn(self._tell_owner(sandbox_id), f"session of {sandbox_id}")
+
+    async def _tell_owner(self, sandbox_id: str) -> None:
+        """A supervisor whose sandbox another gateway runs came to us, or went: only the owner decides what follows."""
+        session = self._sessions.get(sandbox_id)
+        ours = f"{self._owner}/"
+        here = f"{ours}{session.id}" if session is not None else ""
+        row = sandboxes.update().where(sandboxes.c.id == sandbox_id)
+        if session is None:  # it may be at a third gateway by now
+            row = row.where(sandboxes.c.session.startswith(ours, autoescape=True))
+
+        def write(tx: sa.Connection) -> None:
+            if tx.execute(row.values(session=here)).rowcount:
+                self._store.announce(SESSIONS, pyopenshell_pb2.InboxEvent(sandbox_id=sandbox_id))
+
+        await self._store.run(write)
+
+    def _forget_sessions(self, tx: sa.Connection) -> None:
+        """What an earlier process of this gateway had connected, it has no more."""
+        ours = sandboxes.c.session.startswith(f"{self._owner}/", autoescape=True)
+        for sandbox_id in tx.scalars(sa.select(sandboxes.c.id).where(ours)).all():
+            tx.execute(sandboxes.update().where(sandboxes.c.id == sandbox_id).values(session=""))
+            self._store.announce(SESSIONS, pyopenshell_pb2.InboxEvent(sandbox_id=sandbox_id))
+
+    async def _follow_sessions(self) -> None:
+        """Hear which of our sandboxes' supervisors are connected to other gateways."""
+        with self._bus.subscribe(SESSIONS) as changes:
+            async for message in changes:
+                if message.payload is not None and message.payload.gone:
+                    self._sessions.close(message.payload.sandbox_id)
+                for sandbox_id in list(self._live) if message.dropped else [message.payload.sandbox_id]:
+                    live = self._live.get(sandbox_id)
+                    if live is None:
+                        continue
+                    query = sa.select(sandboxes.c.session).where(sandboxes.c.id == sandbox_id)
+                    try:
+                        live.session = await self._store.run(lambda tx, query=query: tx.scalar(query)) or ""  # type: ignore[misc]
+                        await self._settle(sandbox_id)
+                    except GatewayError as error:
+                        _log.error("sandbox %s: its session elsewhere cannot be read: %s", sandbox_id, error)
 
     async def _try_settle(self, sandbox_id: str, **columns: Any) -> None:
         """Before what ends a sandbox: a full disk must not keep it running, nor its files where they are."""
@@ -427,7 +501,9 @@ class Sandboxes:
         live = self._live.get(sandbox_id)
         if live is None:
             return
-        state = live.state(connected=self._sessions.get(sandbox_id) is not None)
+        if self._sessions.get(sandbox_id) is not None and live.session:
+            live.session, columns = "", columns | {"session": ""}  # it came back to us
+        state = live.state(connected=self._sessions.get(sandbox_id) is not None or bool(live.session))
         if live.standing is not None and live.standing.assurance:
             told = live.standing
             losses = "; ".join(told.losses)
@@ -438,6 +514,8 @@ class Sandboxes:
         now = self._clock()
 
         def write(tx: sa.Connection) -> None:
+            if self._store.shared and live.desired != "running":
+                self._store.announce(SESSIONS, pyopenshell_pb2.InboxEvent(sandbox_id=sandbox_id, gone=True))
             if records.write(tx, sandbox_id, state, now, **columns):
                 presence.announce(tx, self._store, self._bus, sandbox_id)
                 self._store.announce(f"sandbox:{sandbox_id}")
@@ -563,6 +641,7 @@ def _live(record: Record) -> Live:
         desired=record.desired,
         instance_id=record.instance_id,
         exit_code=exited,
+        session=record.session,
         failure=(condition.reason, condition.message) if failed and condition is not None else None,
         restarts=records.restarts(record, Restarts(_restartable(record))),
     )

@@ -141,7 +141,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         async def call(request: Any, context: Context) -> Any:
             began = time.perf_counter()
             try:
-                caller = self._admit(method, context)
+                caller = await self._admit(method, context)
                 if function is None:
                     raise _missing(method)
                 if admissions.wanted(request):
@@ -185,7 +185,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             told = False
             self._metrics.stream(method.name, 1)
             try:
-                caller = self._admit(method, context)
+                caller = await self._admit(method, context)
                 if function is None:
                     raise _missing(method)
                 if admissions.wanted(request):
@@ -216,10 +216,10 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             with contextlib.suppress(GatewayError):
                 await self._admissions.forget(request, caller)
 
-    def _admit(self, method: Method, context: Context) -> Caller:
+    async def _admit(self, method: Method, context: Context) -> Caller:
         evidence: Mapping[str, Sequence[bytes]] = context.auth_context()
         certificate = next(iter(evidence.get("x509_pem_cert", ())), None)
-        principal = self._gate.admit(method, certificate, context.invocation_metadata() or ())
+        principal = await self._gate.admit(method, certificate, context.invocation_metadata() or ())
         return Caller(principal, method.name, context.peer(), context.time_remaining())
 
 

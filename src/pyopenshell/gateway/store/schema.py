@@ -112,6 +112,7 @@ sandboxes = sa.Table(
         postgresql_where=sa.text("deleted_ms IS NULL"),
     ),
     sa.Index("ix_sandboxes_created_ms_name", "created_ms", "name"),
+    sa.Index("ix_sandboxes_workspace_created_ms", "workspace", "created_ms"),
 )
 
 policies = sa.Table(
