@@ -329,5 +329,6 @@ LAWS: dict[str, tuple[Check, int, str, str]] = {
     "patching": (patching_is_compiling, 10_000, "permitted", "samples"),
     "merging": (merging_widens_nothing, 20_000, "permitted", "samples"),
     "coverage": (covered_is_permitted, 20_000, "covered", "asked"),
+    "valid": (valid_stays_valid, 20_000, "valid", "samples"),
 }
 """name -> (check, seeds of a deep run, what must be neither rare nor the rule, among what)."""

@@ -302,3 +302,27 @@ def test_a_deny_that_may_hit_what_is_carried_is_heeded() -> None:
     for deny in (L7Match("tools/*"), L7Match(params=(("name", QueryMatcher(("x",))),))):
         loaded = calls(L7Match("tools/call"), deny=(deny,))
         assert not covers(Policy(rules=(loaded,)), want)
+
+
+BASH = "/usr/bin/bash"
+
+
+def test_a_binary_is_covered_by_itself_without_ancestors() -> None:
+    """The unit of coverage is (endpoint, port, binary): docs/policy-language.md, section 6."""
+    wanted = Rule("p", (rest("a.b", GET),), (CURL,))
+    below = Connection("a.b", 443, CURL, (BASH,))
+    alone = Connection("a.b", 443, CURL)
+
+    lent = Policy(rules=(Rule("shell", (rest("a.b", GET),), (BASH,)),))
+    assert compile_policy(lent).decide(below, "GET", "/a").allowed
+    assert not compile_policy(lent).decide(alone, "GET", "/a").allowed
+    assert not covers(lent, wanted)  # what bash lends is not curl's own
+
+    other = Rule("shell", (rest("a.b", ANY, deny_rules=(GET,)),), (BASH,))
+    denied = Policy(rules=(Rule("own", (rest("a.b", GET),), (CURL,)), other))
+    assert compile_policy(denied).decide(alone, "GET", "/a").allowed
+    assert not compile_policy(denied).decide(below, "GET", "/a").allowed
+    assert covers(denied, wanted)
+
+    own = dataclasses.replace(other, binaries=("/usr/bin/*",))
+    assert not covers(Policy(rules=(denied.rules[0], own)), wanted)  # this deny may hit curl itself

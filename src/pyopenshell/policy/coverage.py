@@ -1,7 +1,8 @@
 """Whether rules already grant what a rule asks for: unit by unit, by meaning and not by spelling.
 
-A unit is (endpoint, port, binary). The answers are sound and cautious: "covered" is always true; where patterns only
-jointly cover another the answer may be "not covered" (the exact procedure is `proof.delta`).
+A unit is (endpoint, port, binary): the binary by itself, without ancestors (docs/policy-language.md, section 6). The
+answers are sound and cautious: "covered" is always true; where patterns only jointly cover another the answer may be
+"not covered" (the exact procedure is `proof.delta`).
 """
 
 from __future__ import annotations
