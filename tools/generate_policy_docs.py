@@ -13,9 +13,9 @@ from pathlib import Path
 from pyopenshell.policy import lint
 from pyopenshell.policy.codes import TEST_CODES, TEXT_CODES, VALUE_CODES
 from pyopenshell.policy.decision import Condition
-from pyopenshell.policy.grants import PRESETS
 from pyopenshell.policy.json_schema import default_of, json_schema_text, property_of
 from pyopenshell.policy.ladder import RUNGS
+from pyopenshell.policy.records import PRESETS
 from pyopenshell.policy.vocabulary import SECTIONS, Key, Section
 from pyopenshell.proof import lint as proof_lint
 

@@ -20,9 +20,10 @@ from pyopenshell.policy import (
     folding,
     globs,
     grants,
-    index,
+    judgement,
     paths,
     query,
+    records,
     tries,
 )
 from pyopenshell.policy.model import Policy
@@ -45,12 +46,12 @@ def _method(patch: pytest.MonkeyPatch, owner: type, name: str, wrong: Callable[.
 
 
 def head_is_not_covered_by_get(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Record, "covers", lambda self, method: self.method in ("*", method))
+    patch.setattr(records.Record, "covers", lambda self, method: self.method in ("*", method))
 
 
 def denies_do_not_win(patch: pytest.MonkeyPatch) -> None:
-    _around(patch, grants, "judge", lambda real, *a, **k: dataclasses.replace(real(*a, **k), deny=()))
-    patch.setattr(engine, "judge", grants.judge)
+    _around(patch, judgement, "judge", lambda real, *a, **k: dataclasses.replace(real(*a, **k), deny=()))
+    patch.setattr(engine, "judge", judgement.judge)
 
 
 def a_query_makes_a_deny_fire_always(patch: pytest.MonkeyPatch) -> None:
@@ -67,20 +68,20 @@ def every_value_must_be_denied(patch: pytest.MonkeyPatch) -> None:
 
 
 def trailing_slash_escapes_a_deny(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants, "_slash_variants", lambda tokens: [])
+    patch.setattr(records, "_slash_variants", lambda tokens: [])
 
 
 def letter_case_escapes_a_deny(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants, "_fold", lambda tokens: tokens)
+    patch.setattr(records, "_fold", lambda tokens: tokens)
 
 
 def any_endpoint_lends_its_encoded_slash(patch: pytest.MonkeyPatch) -> None:
-    _around(patch, grants, "judge", lambda real, *a, slash=False: real(*a, slash=False))
-    patch.setattr(engine, "judge", grants.judge)
+    _around(patch, judgement, "judge", lambda real, *a, slash=False: real(*a, slash=False))
+    patch.setattr(engine, "judge", judgement.judge)
 
 
 def audit_wins_over_a_more_specific_scope(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants, "specificity", lambda scope: 0)
+    patch.setattr(records, "specificity", lambda scope: 0)
 
 
 def scopes_are_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -88,18 +89,19 @@ def scopes_are_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def raw_wins_over_inspected(patch: pytest.MonkeyPatch) -> None:
-    def automaton(real: Any, self: engine.Engine, found: Sequence[grants.Grant]) -> object:
-        return None if any(grant.raw for grant in found) else real(self, found)
+    def made(real: Any, self: engine.EngineCell, *args: Any) -> None:
+        real(self, *args)
+        self.inspected = self.inspected and not any(grant.raw for grant in self.grants)
 
-    _method(patch, engine.Engine, "_automaton", automaton)
+    _method(patch, engine.EngineCell, "__init__", made)
 
 
 def tls_skip_is_inspected(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants, "is_raw", lambda endpoint: endpoint.protocol in grants.RAW_PROTOCOLS)
+    patch.setattr(grants, "is_raw", lambda endpoint: endpoint.protocol in records.RAW_PROTOCOLS)
 
 
 def ancestors_do_not_count(patch: pytest.MonkeyPatch) -> None:
-    _method(patch, index.GrantIndex, "at", lambda real, self, chain, *rest: real(self, list(chain)[:1], *rest))
+    _method(patch, binaries.BinaryIndex, "of_chain", lambda real, self, program, *others: real(self, list(program)[:1]))
 
 
 def a_middle_double_star_needs_a_segment(patch: pytest.MonkeyPatch) -> None:

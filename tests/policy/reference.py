@@ -11,8 +11,8 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 
-from pyopenshell.policy.grants import MCP_METHODS
 from pyopenshell.policy.model import Endpoint, L7Match, Policy
+from pyopenshell.policy.records import MCP_METHODS
 
 PRESETS = {
     "": (),

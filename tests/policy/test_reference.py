@@ -15,7 +15,7 @@ from pyopenshell.policy import examples, lint, load
 from pyopenshell.policy.codes import TEST_CODES, TEXT_CODES, VALUE_CODES
 from pyopenshell.policy.decision import Condition
 from pyopenshell.policy.engine import compile
-from pyopenshell.policy.grants import PRESETS
+from pyopenshell.policy.records import PRESETS
 from pyopenshell.policy.schema import ACCESS, ENDPOINT_KEYS, ENFORCEMENT, MATCH_KEYS, PATH_CASES, PROTOCOLS, TLS
 from pyopenshell.proof import lint as proof_lint
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pyopenshell.policy.coverage import host_overlaps, path_overlaps
 from pyopenshell.policy.globs import path_pattern
-from pyopenshell.policy.grants import EVERYWHERE, specificity
 from pyopenshell.policy.memo import per_object
 from pyopenshell.policy.model import Endpoint, Policy
 from pyopenshell.policy.problems import Problem, Where, problem, shown
+from pyopenshell.policy.records import EVERYWHERE, specificity
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 
 from pyopenshell.policy import globs, hosts
 from pyopenshell.policy.globs import ANY, ANYE, DS, LF, Glob, L, Token
-from pyopenshell.policy.grants import ACCESS, EVERYWHERE, specificity
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, QueryMatcher, Rule
+from pyopenshell.policy.records import ACCESS, EVERYWHERE, specificity
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from pyopenshell.policy.automaton import Automaton, State
 from pyopenshell.policy.content import content_limit
 from pyopenshell.policy.decision import Condition, Connection, Decision, permitted
 from pyopenshell.policy.explain import Near, connection_denied, request_denied
-from pyopenshell.policy.grants import Grant, Inspection, Judgement, Record, in_order, judge
+from pyopenshell.policy.grants import Grant
 from pyopenshell.policy.hosts import canonical_host
 from pyopenshell.policy.index import GrantIndex, stretch
+from pyopenshell.policy.judgement import Judgement, judge
 from pyopenshell.policy.ladder import Explanation
 from pyopenshell.policy.ladder import explain as explained
 from pyopenshell.policy.model import Policy
@@ -27,6 +28,7 @@ from pyopenshell.policy.operations import ContentError, GraphqlRequest, Operatio
 from pyopenshell.policy.paths import canonicalise, check_query, clean
 from pyopenshell.policy.places import NOWHERE, Site
 from pyopenshell.policy.query import allows, denies, parse_query
+from pyopenshell.policy.records import Inspection, Record, in_order
 from pyopenshell.policy.tries import Node
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}").fullmatch

@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from pyopenshell.policy import operations
 from pyopenshell.policy.decision import Condition, Connection, Decision
-from pyopenshell.policy.grants import Grant, Judgement, Kind, Record
+from pyopenshell.policy.grants import Grant
 from pyopenshell.policy.index import GrantIndex
+from pyopenshell.policy.judgement import Judgement
 from pyopenshell.policy.operations import Operation
 from pyopenshell.policy.places import Site
 from pyopenshell.policy.query import allows
+from pyopenshell.policy.records import Kind, Record
 
 _MAX_NAMED = 5
 _MAX_RANKED = 64

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from pyopenshell.policy.content import content_limit
 from pyopenshell.policy.decision import Condition, Connection, Decision
 from pyopenshell.policy.explain import bracketed, few, printable
-from pyopenshell.policy.grants import Grant, Judgement, Kind, Record, judge
+from pyopenshell.policy.grants import Grant
 from pyopenshell.policy.hosts import canonical_host
+from pyopenshell.policy.judgement import Judgement, judge
 from pyopenshell.policy.operations import MESSAGE, TEXT, UPGRADE, carrier
 from pyopenshell.policy.query import denies, parse_query
+from pyopenshell.policy.records import Kind, Record
 
 if TYPE_CHECKING:
     from pyopenshell.policy.engine import Engine, EngineCell

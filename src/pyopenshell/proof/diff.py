@@ -13,10 +13,12 @@ from typing import cast
 
 from pyopenshell.policy.engine import Engine
 from pyopenshell.policy.globs import FRESH, path_pattern
-from pyopenshell.policy.grants import EVERYWHERE, Grant, Inspection, Record, judge
+from pyopenshell.policy.grants import Grant
 from pyopenshell.policy.index import GrantIndex
+from pyopenshell.policy.judgement import judge
 from pyopenshell.policy.operations import TEXT
 from pyopenshell.policy.query import Conditions
+from pyopenshell.policy.records import EVERYWHERE, Inspection, Record
 from pyopenshell.policy.tries import Trie, closure
 from pyopenshell.proof.atoms import ENCODED_SLASH
 from pyopenshell.proof.queries import Query, solve

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from pyopenshell.policy.conflicts import conflicts
 from pyopenshell.policy.engine import Engine, compile
-from pyopenshell.policy.grants import is_raw
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, Rule
 from pyopenshell.policy.problems import Problem, Where, problem
+from pyopenshell.policy.records import is_raw
 from pyopenshell.proof.addresses import address_regions
 from pyopenshell.proof.diff import Diff
 

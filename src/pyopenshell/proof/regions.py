@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pyopenshell.policy import operations
 from pyopenshell.policy.explain import bracketed, few, printable
 from pyopenshell.policy.globs import G, Glob, L
-from pyopenshell.policy.grants import EVERYWHERE, Grant, Kind, Record, in_order
+from pyopenshell.policy.grants import Grant
 from pyopenshell.policy.hosts import host_matches, host_tokens
 from pyopenshell.policy.index import GrantIndex
 from pyopenshell.policy.places import by_place
 from pyopenshell.policy.query import Conditions
+from pyopenshell.policy.records import EVERYWHERE, Kind, Record, in_order
 from pyopenshell.proof.atoms import ENCODED_SLASH
 from pyopenshell.proof.breadth import breadth
 from pyopenshell.proof.diff import Cube, Diff, Finding, meet_methods

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pyopenshell.policy import operations as ops
 from pyopenshell.policy.globs import Glob, value_glob
-from pyopenshell.policy.grants import Inspection, Judgement, Record
 from pyopenshell.policy.graphql import RESERVED
+from pyopenshell.policy.judgement import Judgement
 from pyopenshell.policy.model import GraphqlOperation
 from pyopenshell.policy.operations import GraphqlRequest, Operation, RpcCall, SessionMessage
 from pyopenshell.policy.query import Conditions, Values, allows, denies
+from pyopenshell.policy.records import Inspection, Record
 
 ID = ops.KEY + "id"
 """Under this key a witness says which persisted query it is."""
