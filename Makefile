@@ -6,7 +6,7 @@ PY = .venv/bin/python
 PIP = .venv/bin/pip --disable-pip-version-check -q
 LOCKED = install --only-binary=:all: --require-hashes
 
-.PHONY: help demo test check test-web test-fast test-clients test-deep fuzz bench bench-peers lock wire clean
+.PHONY: help demo test check test-web test-fast test-clients test-podman test-deep fuzz bench bench-peers lock wire clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -62,6 +62,14 @@ test-fast: .venv/.dev ## without real sandboxes
 
 test-clients: .venv/.heavy ## Go, Java and PostgreSQL in sandboxes, the store on PostgreSQL; CI runs it too
 	.venv/bin/pytest -n 2 --dist loadgroup -m heavy
+
+# What every driver must be and do; --driver says which.
+CONTRACT = tests/podman tests/drivers tests/isolation/test_walls.py tests/isolation/test_identity.py \
+  tests/isolation/test_filesystem_policy.py tests/e2e/test_loop.py
+
+test-podman: .venv/.dev ## the driver contract, walls and loop in containers of Podman
+	@tools/system-packages podman runc uidmap:newuidmap busybox
+	.venv/bin/pytest -n 0 --driver podman $(CONTRACT)
 
 test-deep: .venv/.dev ## long property runs
 	.venv/bin/pytest -m deep --timeout 3600

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyopenshell.gateway.app import Gateway, local_driver
+from pyopenshell.gateway.app import Gateway, driver_of
 from pyopenshell.gateway.configuration import load
 from pyopenshell.gateway.server import why_not
 from pyopenshell.wire.service import Method, methods
@@ -59,7 +59,8 @@ def table() -> str:
 
 async def _servicers() -> Sequence[object]:
     with tempfile.TemporaryDirectory() as home:
-        return Gateway(load({"HOME": home}), local_driver(Path(home)))._servicers()
+        configuration = load({"HOME": home})
+        return Gateway(configuration, driver_of(configuration))._servicers()
 
 
 def _rows(found: Sequence[Method], servicers: Sequence[object]) -> str:

@@ -1,4 +1,4 @@
-"""docs/isolation.md: every reason for which a sandbox is not made or ends, with its fix; the walls' own numbers."""
+"""docs/isolation.md and podman.md: why a sandbox is not made or ends, with the fix; the walls' own numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyopenshell.isolation.environment import BASE
 from pyopenshell.isolation.mounts import _HOST_READ_ONLY
 from tests.docs.code import argument, arguments, calls, modules, page
 
-TEXT = page("isolation.md")
+TEXT, CONTAINERS = page("isolation.md"), page("podman.md")
 ROOMS = ("drivers", "isolation", "supervisor")
 _REASON = re.compile(r"(?:[A-Z][a-z]+)+")
 _ERRORS = ("DriverError", "WallError", "StartError")
@@ -67,7 +67,7 @@ def test_the_lists_are_not_empty() -> None:
 
 @pytest.mark.parametrize("reason", sorted(reasons()))
 def test_every_reason_has_a_row(reason: str) -> None:
-    assert re.search(rf"^\| [^|]*`{reason}`", TEXT, re.MULTILINE)
+    assert re.search(rf"^\| [^|]*`{reason}`", TEXT + CONTAINERS, re.MULTILINE)
 
 
 @pytest.mark.parametrize("code", sorted(arguments("IdentityError", keyword="code", position=0)))
@@ -77,7 +77,7 @@ def test_every_reason_without_an_identity_has_a_row(code: str) -> None:
 
 @pytest.mark.parametrize("fix", sorted(fixes()))
 def test_every_fix_is_given(fix: str) -> None:
-    assert fix in TEXT
+    assert fix in TEXT + CONTAINERS
 
 
 def test_every_wall_has_its_fix_in_its_row() -> None:

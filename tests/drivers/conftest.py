@@ -1,4 +1,4 @@
-"""Sandboxes for tests: a driver on a state directory of its own, with the fake supervisor."""
+"""Sandboxes for tests: the driver that --driver names on a state directory of its own, with the fake supervisor."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.drivers.sandboxes import Box, repository
+from tests.podman.service import Service
 
 FAKE = "tests.drivers.fake_supervisor:main"
 
@@ -25,11 +26,14 @@ def state() -> Iterator[Path]:
 
 
 @pytest_asyncio.fixture
-async def box(state: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Box]:
+async def box(state: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> AsyncIterator[Box]:
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([repository(), f"{repository()}/src", os.environ.get("PYTHONPATH", "")])
     )
-    box = Box(state, FAKE)
+    engine: Service | None = None
+    if request.config.getoption("--driver") == "podman":
+        engine = request.getfixturevalue("podman")
+    box = Box(state, FAKE, engine)
     try:
         yield box
     finally:

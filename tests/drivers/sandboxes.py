@@ -11,6 +11,8 @@ from typing import Any
 
 from pyopenshell.drivers.base import ExecRequest, GatewayAccess, Workload, WorkloadStatus
 from pyopenshell.drivers.local.driver import LocalDriver
+from pyopenshell.drivers.podman.driver import PodmanDriver
+from tests.podman.service import Service
 
 ACCESS = GatewayAccess("127.0.0.1:1", "secret-token", "ca", "cert", "secret-key")
 
@@ -31,14 +33,25 @@ class Ran:
 
 
 class Box:
-    """One driver and its sandboxes."""
+    """One driver and its sandboxes: local ones, or containers of `engine`."""
 
-    def __init__(self, state: Path, supervisor: str) -> None:
-        self.state, self.supervisor = state, supervisor
-        self.driver = LocalDriver(state, supervisor=supervisor)
+    def __init__(self, state: Path, supervisor: str, engine: Service | None = None) -> None:
+        self.state, self.supervisor, self.engine = state, supervisor, engine
+        self._made: list[LocalDriver | PodmanDriver] = []
+        self.driver = self.another()
         self.ids: list[str] = []
         self.status = WorkloadStatus("", "", "gone")
         """Of the sandbox created last."""
+
+    def another(self, supervisor: str = "") -> LocalDriver | PodmanDriver:
+        """One more driver on the same state directory, as after a gateway's restart."""
+        made: LocalDriver | PodmanDriver
+        if self.engine is not None:
+            made = PodmanDriver(self.state, self.engine.socket, supervisor=supervisor or self.supervisor)
+        else:
+            made = LocalDriver(self.state, supervisor=supervisor or self.supervisor)
+        self._made.append(made)
+        return made
 
     async def create(self, sandbox_id: str = "one", **values: Any) -> str:
         workload = Workload(
@@ -48,6 +61,7 @@ class Box:
             instance_id=values.pop("instance_id", "i1"),
             config=values.pop("config", b""),
             access=ACCESS,
+            image=values.pop("image", "" if self.engine is None else self.engine.debian),
             **values,
         )
         self.ids.append(sandbox_id)
@@ -81,6 +95,11 @@ class Box:
         answer: dict[str, Any] = json.loads(ran.out)
         return answer
 
+    def lose_the_gateway(self) -> None:
+        """What the kernel does to the socket of a gateway that is killed."""
+        local = self.driver if isinstance(self.driver, LocalDriver) else self.driver._host
+        local._hang_up()
+
     async def next_event(self) -> WorkloadStatus:
         async for status in self.driver.events():
             return status
@@ -97,7 +116,8 @@ class Box:
     async def close(self) -> None:
         for sandbox_id in self.ids:
             await self.driver.delete(sandbox_id)
-        await self.driver.close()
+        for driver in self._made:  # a driver that a failed test left would keep the host
+            await driver.close()
         await asyncio.to_thread(host_gone, self.state)
 
 

@@ -9,6 +9,7 @@ import pytest
 from pyopenshell.client import Gateway
 from tests.e2e.attacks import Seen, plain_server
 from tests.e2e.house import House, house
+from tests.podman.service import Service
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +19,15 @@ def seen() -> Iterator[Seen]:
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[House]:
-    with house() as installation:
+def home(request: pytest.FixtureRequest) -> Iterator[House]:
+    """With --driver podman every sandbox is a container."""
+    if request.config.getoption("--driver") != "podman":
+        with house() as installation:
+            yield installation
+        return
+    engine: Service = request.getfixturevalue("podman")
+    config = f'[openshell.drivers.podman]\nsocket_path = "{engine.socket}"\npull = "never"\n'
+    with house(drivers=config, made_from=("--from", engine.debian)) as installation:
         yield installation
 
 

@@ -74,6 +74,8 @@ class House:
     root: pathlib.Path
     upstream: Upstream
     env: dict[str, str]
+    made_from: tuple[str, ...] = ()
+    """Options of `sandbox create` that say what makes sandboxes."""
 
     def cli(self, *args: str, stdin: str = "", ok: bool = True, timeout: float = 60) -> Ran:
         """Run `openshell ARGS`; with `ok` a failure is an assertion error that shows both outputs."""
@@ -92,7 +94,7 @@ class House:
     def create(self, name: str, policy: str = READ_ONLY, *args: str) -> None:
         file = self.root / f"{name}.yaml"
         file.write_text(policy)
-        self.cli("sandbox", "create", "--name", name, "--policy", str(file), "--detach", *args)
+        self.cli("sandbox", "create", "--name", name, "--policy", str(file), "--detach", *self.made_from, *args)
 
     def delete(self, name: str) -> None:
         self.cli("sandbox", "delete", name)
@@ -145,7 +147,7 @@ def connect_to(host: str, at: int, ca_file: pathlib.Path | None = None, port: in
 
 
 @contextlib.contextmanager
-def house(*, extra_config: str = "") -> Iterator[House]:
+def house(*, extra_config: str = "", drivers: str = "", made_from: tuple[str, ...] = ()) -> Iterator[House]:
     """Start a gateway with connect-to overrides for the test hosts; end everything at exit."""
     root = pathlib.Path(tempfile.mkdtemp(prefix="osh-e2e-"))
     try:
@@ -157,6 +159,7 @@ def house(*, extra_config: str = "") -> Iterator[House]:
                 '[openshell]\nversion = 2\n[openshell.gateway]\nbind_address = "127.0.0.1:0"\n'
                 + extra_config
                 + overrides
+                + drivers
             )
             env = {k: v for k, v in os.environ.items() if not k.startswith(("OPENSHELL", "XDG_"))}
             env |= {
@@ -164,7 +167,7 @@ def house(*, extra_config: str = "") -> Iterator[House]:
                 "XDG_STATE_HOME": str(root / "state"),
                 "XDG_RUNTIME_DIR": str(root),
             }
-            home = House(root, upstream, env)
+            home = House(root, upstream, env, made_from)
             home.cli("gateway", "start")
             try:
                 yield home

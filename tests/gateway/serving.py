@@ -187,7 +187,7 @@ class FakeDriver:
 
     name = "fake"
     version = "1"
-    capabilities = Capabilities()
+    capabilities: Mapping[str, Capabilities] = {"local": Capabilities(paths=True)}
 
     def __init__(self, *, connect: bool = True) -> None:
         self.connect = connect

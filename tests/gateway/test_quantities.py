@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyopenshell.drivers.base import Capabilities
 from pyopenshell.gateway import quantities
 from pyopenshell.gateway.errors import GatewayError
-from pyopenshell.gateway.specs import demands
+from pyopenshell.gateway.specs import checked, demands, remember_driver
 from pyopenshell.wire.gen import openshell_pb2
 
 
@@ -99,7 +100,9 @@ def test_demands_are_read_from_the_template() -> None:
         ({"limits": {"gpu": "1"}}, None, "FAILED_PRECONDITION"),
         ({"limits": "1"}, None, "INVALID_ARGUMENT"),
         ({"limits": {"memory": 5}}, None, "INVALID_ARGUMENT"),
-        (None, {"podman": {}}, "FAILED_PRECONDITION"),
+        (None, {"kubernetes": {}}, "FAILED_PRECONDITION"),
+        (None, {"podman": {}, "local": {}}, "INVALID_ARGUMENT"),
+        (None, {"podman": {"privileged": True}}, "FAILED_PRECONDITION"),
         (None, {"local": {"privileged": True}}, "FAILED_PRECONDITION"),
         (None, {"local": {"require": "most"}}, "INVALID_ARGUMENT"),
         (None, {"local": {"require": 1}}, "INVALID_ARGUMENT"),
@@ -112,3 +115,47 @@ def test_what_cannot_be_given_is_refused_by_name(resources: object, driver_confi
     with pytest.raises(GatewayError) as refused:
         demands(spec(resources, driver_config))
     assert refused.value.code == code
+
+
+BOTH = {"local": Capabilities(paths=True), "podman": Capabilities(images=True)}
+
+
+@pytest.mark.parametrize(
+    ("image", "driver_config", "drivers", "chosen"),
+    [
+        ("", None, BOTH, "local"),
+        ("x", None, BOTH, "podman"),
+        ("/x", None, dict(reversed(BOTH.items())), "local"),
+        ("x", {"podman": {"pids": 9}}, BOTH, "podman"),
+        ("", {"local": {}}, dict(reversed(BOTH.items())), "local"),
+        ("x", None, {"podman": Capabilities(images=True)}, "podman"),
+    ],
+)
+def test_a_driver_is_chosen(image: str, driver_config: object, drivers: dict[str, Capabilities], chosen: str) -> None:
+    made = spec(None, driver_config)
+    made.template.image = image
+    _, found = checked(openshell_pb2.CreateSandboxRequest(spec=made), drivers)
+    assert (found.driver, found.image) == (chosen, image)
+    remember_driver(made, chosen)
+    assert demands(made).driver in (chosen, ""), "what the gateway chose is not forgotten with its configuration"
+
+
+@pytest.mark.parametrize(
+    ("image", "driver_config", "drivers", "code", "text"),
+    [
+        ("", {"podman": {}}, BOTH, "INVALID_ARGUMENT", "--from IMAGE"),
+        ("x", {"local": {}}, BOTH, "FAILED_PRECONDITION", "not supported by the local driver"),
+        ("/x", {"podman": {}}, BOTH, "FAILED_PRECONDITION", "not supported by the podman driver"),
+        ("", {"podman": {}}, {"local": Capabilities()}, "FAILED_PRECONDITION", "compute_drivers in gateway.toml"),
+        ("x", None, {"local": Capabilities()}, "FAILED_PRECONDITION", "spec.template.image is not supported"),
+    ],
+)
+def test_a_driver_that_cannot_is_said(
+    image: str, driver_config: object, drivers: dict[str, Capabilities], code: str, text: str
+) -> None:
+    made = spec(None, driver_config)
+    made.template.image = image
+    with pytest.raises(GatewayError) as refused:
+        checked(openshell_pb2.CreateSandboxRequest(spec=made), drivers)
+    assert refused.value.code == code
+    assert text in refused.value.message

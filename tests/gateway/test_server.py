@@ -93,7 +93,7 @@ async def test_a_user_certificate_is_an_administrator(served: Served) -> None:
     assert list(me.roles) == ["openshell-admin", "openshell-user"]
     assert me.identity_provider == "mtls"
     info = await served.client.GetGatewayInfo(openshell_pb2.GetGatewayInfoRequest())
-    assert info.compute_drivers[0].name == "fake"
+    assert info.compute_drivers[0].name == "local"
     assert info.gateway_version
 
 

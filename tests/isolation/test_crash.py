@@ -104,7 +104,7 @@ async def test_a_gateway_that_dies_takes_nothing_with_it_but_its_own_commands(bo
     process = await box.driver.exec("one", ExecRequest(["/bin/sleep", "1000"]))
     house = House(box)
     sleeping = next(pid for pid, name in children(house.init).items() if name == "sleep")
-    box.driver._hang_up()  # what the kernel does to a killed gateway's socket
+    box.lose_the_gateway()
     assert await asyncio.to_thread(house.ended, sleeping)
     house.close()
     await process.aclose()

@@ -195,6 +195,7 @@ async def test_sessions_of_one_sandbox_do_not_look_into_each_other(box: Box) -> 
     assert ran.out.strip().isdigit(), ran
 
 
+@pytest.mark.local  # an image has directories of its own
 async def test_no_host_unix_socket_is_visible(box: Box) -> None:
     await box.create()
     ran = await box.sh("ls -A /run /tmp /var/tmp /dev/shm; ls -d /home /root /srv /mnt /var/run 2>/dev/null")
@@ -376,6 +377,7 @@ async def test_no_privileges_are_left(box: Box) -> None:
     assert ran.out == "refused\n"
 
 
+@pytest.mark.local  # docs/podman.md: an image's are not disabled by the mount
 async def test_set_uid_programs_give_nothing(box: Box) -> None:
     await box.create()
     ran = await box.sh(

@@ -86,7 +86,7 @@ def _idle_seconds(variable: str) -> float:
 @click.option("--name", default="", metavar="N", help="DNS-1123, at most 19 characters; two words when left out.")
 @click.option("--policy", "file", default="", metavar="FILE", help="Policy YAML. [env: OPENSHELL_SANDBOX_POLICY]")
 @click.option("--from", "source", default="", metavar="IMAGE",
-              help="Programs of this root image: directory, tarball, OCI layout, docker save archive.")  # fmt: skip
+              help="Programs of this image: directory, tarball, OCI layout, docker save archive; or name.")  # fmt: skip
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="Repeatable.")
 @click.option("--env", "env", multiple=True, metavar="K=V", help="Environment of the commands inside; repeatable.")
 @click.option("--no-credential-warnings", is_flag=True, help="Say nothing about --env keys that look like secrets.")
@@ -95,6 +95,8 @@ def _idle_seconds(variable: str) -> float:
 @click.option("--upload", "uploads", multiple=True, metavar="LOCAL[:REMOTE]",
               help="Copy this in before the command starts; repeatable.")  # fmt: skip
 @click.option("--no-git-ignore", is_flag=True, help="Upload also what git ignores, and .git.")
+@click.option("--driver", type=click.Choice(["local", "podman"]), default=None,
+              help="What makes it; default: podman for an image by name, else the gateway's first.")  # fmt: skip
 @click.option("--require", type=click.Choice(["full", "network", "files"]), default=None,
               help="Do not start with walls that are worth less (openshell doctor).")  # fmt: skip
 @click.option("--accept-weaker", is_flag=True,
@@ -144,6 +146,7 @@ async def create(app: App, /, argv: tuple[str, ...], **options: Any) -> None:
             labels=labels,
             image=_image(options["source"]),
             environment=variables,
+            driver=options["driver"] or "",
             require=options["require"] or "",
             accept_weaker=options["accept_weaker"] or os.environ.get("OPENSHELL_ACCEPT_WEAKER") == "1",
             memory=options["memory"],

@@ -120,6 +120,7 @@ class Gateway:
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = (),
         tty: bool = False,
+        driver: str = "",
         require: str = "",
         accept_weaker: bool = False,
         memory: str = "",
@@ -131,11 +132,11 @@ class Gateway:
     ) -> values.Sandbox:
         """Returns as soon as the gateway answers; the phase tells whether `wait_ready` is still needed.
 
-        `image`: where the driver takes its programs from; for the local driver a path on the gateway's machine.
-        `require` is an assurance level below which it must not start; with `accept_weaker` it may start in a lower tier
-        of the driver, and with a network that does not hold (docs/isolation.md). `memory` ("512Mi") and `cpu` ("1.5",
-        "500m") limit everything inside together, `pids` its processes and threads. Without `restart` it is not started
-        again when its supervisor ended.
+        `image` is where its programs come from: a path on the gateway's machine, or a reference for a driver that takes
+        one; `driver` is one of the gateway's, "" for its own choice. `require` is an assurance level below which it
+        must not start; with `accept_weaker` it may start in a lower tier of the driver, and with a network that does
+        not hold (docs/isolation.md). `memory` ("512Mi") and `cpu` ("1.5", "500m") limit everything inside together,
+        `pids` its processes and threads. Without `restart` it is not started again when its supervisor ended.
         """
         spec = api.SandboxSpec(environment=environment or {}, command=command, tty=tty)
         if image:
@@ -146,9 +147,11 @@ class Gateway:
             spec.policy.CopyFrom(policy_map.policy_to_proto(policy))
         if limits := {kind: text for kind, text in (("cpu", cpu), ("memory", memory)) if text}:
             spec.template.resources.update({"limits": limits})
-        wanted = (("require", require), ("accept_weaker", accept_weaker), ("pids", pids))
-        if local := {key: value for key, value in wanted if value}:
-            spec.template.driver_config.update({"local": local})
+        options = (("require", require), ("accept_weaker", accept_weaker), ("pids", pids))
+        wanted = {key: value for key, value in options if value}
+        if wanted or driver:
+            implied = "podman" if image and not image.startswith("/") else "local"
+            spec.template.driver_config.update({driver or implied: wanted})
         request = api.CreateSandboxRequest(
             workspace_scope=self._scope, spec=spec, name=name, labels=labels or {}, workload_template=template
         )

@@ -61,7 +61,9 @@ class Capabilities:
     """What a driver can be asked for."""
 
     images: bool = False
-    """Its sandboxes are made from an image (`Workload.image`, which it needs); else from the host's own programs."""
+    """Its sandboxes are made from an image that `Workload.image` refers to, and which it needs."""
+    paths: bool = False
+    """It takes an image from a path of the gateway's machine, and none at all for the host's own programs."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Workload:
     driver: str = ""
     """Name of the driver that is asked for, "" for the gateway's first."""
     image: str = ""
-    """Reference of the image its programs come from; "" where the driver takes none."""
+    """Where its programs come from: a reference, an absolute path (as the driver's capabilities say), or ""."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -163,7 +165,8 @@ class Driver(Protocol):
     def version(self) -> str: ...
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Mapping[str, Capabilities]:
+        """By the name a workload asks for it with (`Workload.driver`); the default first."""
 
     async def start(self) -> Sequence[WorkloadStatus]:
         """Connect to (or start) what the driver needs; returns the workloads that already run."""

@@ -58,7 +58,7 @@ class _StartError(Exception):
 
 async def _serve(configuration: Configuration, lock: Lock, ready: int | None) -> None:
     # Imported here: a wrong option or a running gateway is said at once, not after a second of imports.
-    from pyopenshell.gateway.app import Gateway, local_driver
+    from pyopenshell.gateway.app import Gateway, driver_of
     from pyopenshell.gateway.errors import GatewayError
     from pyopenshell.gateway.rpc.health import VERSION
     from pyopenshell.gateway.server import BindError
@@ -68,7 +68,7 @@ async def _serve(configuration: Configuration, lock: Lock, ready: int | None) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     try:
-        gateway = Gateway(configuration, local_driver(configuration.paths.state))
+        gateway = Gateway(configuration, driver_of(configuration))
         await gateway.start()
     except BindError as error:
         raise _StartError(error.message, error.fix) from error

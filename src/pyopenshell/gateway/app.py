@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -54,19 +54,28 @@ from pyopenshell.gateway.workspaces import Workspaces
 from pyopenshell.isolation.boottime import boot_id
 from pyopenshell.wire.gen import pyopenshell_pb2
 
-DriverFactory = Callable[[Path], Driver]
-
 _STOP_GRACE: Final = 0.5
 """Seconds running calls get when the gateway stops. Streams have nothing to finish; decisions take milliseconds."""
 
 _log = logging.getLogger(__name__)
 
 
-def local_driver(state: Path) -> Driver:
-    """Linux namespaces; imported only by a gateway that uses them."""
-    from pyopenshell.drivers.local.driver import LocalDriver
+def driver_of(configuration: Configuration) -> Driver:
+    """The configured drivers as one. Each is imported only by a gateway that has it."""
+    from pyopenshell.drivers.several import Several
 
-    return LocalDriver(state)
+    state = configuration.paths.state
+    members: list[Driver] = []
+    for name in configuration.compute_drivers:
+        if name == "local":
+            from pyopenshell.drivers.local.driver import LocalDriver
+
+            members.append(LocalDriver(state))
+        else:
+            from pyopenshell.drivers.podman.driver import PodmanDriver
+
+            members.append(PodmanDriver(state / name, configuration.podman_socket, pull=configuration.podman_pull))
+    return Several(members)
 
 
 class Gateway:
@@ -252,7 +261,7 @@ class Gateway:
             LogService(self.logs, self.bus, self.sandboxes),
             SupervisorService(self.store, self.revisions, self.sandboxes, self.sessions, self.tokens),
             WorkspaceService(self.workspaces),
-            TemplateService(Templates(self.store, self._clock)),
+            TemplateService(Templates(self.store, self._clock, self.driver.capabilities)),
             PolicyService(self.store, self.revisions, self.settings, self.snapshots, self.inbox, self.trail),
             DraftService(self.store, self.inbox),
             ProposalService(self.bus, self.inbox),

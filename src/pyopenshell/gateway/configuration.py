@@ -38,6 +38,7 @@ DEFAULT_KEPT_LINES: Final = 2000
 DEFAULT_KEPT_HISTORY: Final = 5000
 _KEPT_RANGE: Final = (100, 10_000_000)
 
+DRIVERS: Final = ("local", "podman")
 _LOG_LEVELS: Final = ("debug", "info", "warn", "error")
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
 
@@ -106,6 +107,12 @@ class Configuration:
     """What one sandbox may put before people, where it differs from the defaults (`submission.Limits`)."""
     tunnel_idle_seconds: int = DEFAULT_TUNNEL_IDLE
     """After which a raw tunnel or WebSocket of a sandbox ends when nothing was said; 0: never."""
+    compute_drivers: tuple[str, ...] = DRIVERS
+    """What makes sandboxes; the first does where nobody asks for another."""
+    podman_socket: str = ""
+    """Of Podman's service; "" where Podman has it by default."""
+    podman_pull: bool = True
+    """Whether an image that is not here is fetched."""
     source: Path | None = None
 
     rate: Rate = _RATE
@@ -169,6 +176,9 @@ def load(
         names = (*names, advertise[0])
     if host not in names and not ipaddress.ip_address(host).is_unspecified:
         names = (*names, host)
+    drivers = _split(environ.get("OPENSHELL_DRIVERS")) or settings.get("compute_drivers", DRIVERS)
+    if problem := _wrong_drivers(drivers):
+        raise ConfigurationError(f"OPENSHELL_DRIVERS={','.join(drivers)} {problem}")
     return Configuration(
         paths=paths,
         host=host,
@@ -188,6 +198,9 @@ def load(
         probes_host=probes_host,
         probes_port=probes_port,
         tunnel_idle_seconds=settings.get("tunnel_idle_secs", DEFAULT_TUNNEL_IDLE),
+        compute_drivers=drivers,
+        podman_socket=settings.get("podman_socket", ""),
+        podman_pull=settings.get("podman_pull", True),
         source=source if text else None,
     )
 
@@ -206,7 +219,7 @@ class _Document:
         """The checked values of [openshell.gateway] and its sub-tables, flat."""
         self._known((), self._root, {"openshell"})
         top = self._table((), self._root, "openshell")
-        self._known(("openshell",), top, {"version", "gateway"})
+        self._known(("openshell",), top, {"version", "gateway", "drivers"})
         if top and (type(top.get("version")) is not int or top["version"] not in (1, 2)):
             self._fail(("openshell", "version"), "version must be 1 or 2")
         where = ("openshell", "gateway")
@@ -242,8 +255,11 @@ class _Document:
             self._fail((*where, "log_level"), f"log_level must be one of {', '.join(_LOG_LEVELS)}")
         if "server_sans" in table:
             found["server_sans"] = self._strings(where, table, "server_sans")
-        if "compute_drivers" in table and list(self._strings(where, table, "compute_drivers")) != ["local"]:
-            self._fail((*where, "compute_drivers"), 'this gateway has one compute driver: ["local"]')
+        if "compute_drivers" in table:
+            found["compute_drivers"] = self._strings(where, table, "compute_drivers")
+            if problem := _wrong_drivers(found["compute_drivers"]):
+                self._fail((*where, "compute_drivers"), f"compute_drivers {problem}")
+        found |= self._driver_settings(top)
         found |= self._token_settings(where, table)
         if "proposal_quotas" in table:
             found["quotas"] = self._quotas(where, table)
@@ -263,6 +279,24 @@ class _Document:
         if not (_is_address(host) or name) or not port.isdecimal() or not 1 <= int(port) <= 65535:
             self._fail((*where, "advertise_address"), 'advertise_address must be "HOST:PORT"')
         return host, int(port)
+
+    def _driver_settings(self, top: dict[str, Any]) -> dict[str, Any]:
+        where = ("openshell", "drivers")
+        drivers = self._table(("openshell",), top, "drivers")
+        self._known(where, drivers, {"podman"})
+        podman, inside = self._table(where, drivers, "podman"), (*where, "podman")
+        self._known(inside, podman, {"socket_path", "pull"})
+        found: dict[str, Any] = {}
+        if "socket_path" in podman:
+            found["podman_socket"] = self._value(inside, podman, "socket_path", str)
+            if not found["podman_socket"].startswith("/"):
+                self._fail((*inside, "socket_path"), "socket_path must be the absolute path of a unix socket")
+        if "pull" in podman:
+            text = self._value(inside, podman, "pull", str)
+            if text not in ("missing", "never"):
+                self._fail((*inside, "pull"), "pull must be missing or never")
+            found["podman_pull"] = text == "missing"
+        return found
 
     def _token_settings(self, where: tuple[str, ...], table: dict[str, Any]) -> dict[str, Any]:
         jwt = self._table(where, table, "gateway_jwt")
@@ -422,6 +456,13 @@ def _port(text: str | None, default: int, variable: str = "OPENSHELL_SERVER_PORT
     if not text.isdecimal() or int(text) > 65535:
         raise ConfigurationError(f"{variable}={text!r} must be a port number in 0..65535")
     return int(text)
+
+
+def _wrong_drivers(names: Sequence[str]) -> str:
+    """What is wrong with a list of drivers, or ""."""
+    if names and len(set(names)) == len(names) and set(names) <= set(DRIVERS):
+        return ""
+    return f"must name one or more of {', '.join(DRIVERS)}, each once"
 
 
 def _split(text: str | None) -> tuple[str, ...]:

@@ -209,7 +209,8 @@ class Sandboxes:
             template = await self._store.run(lambda tx: templates.find(tx, workspace, name))
             request = templates.applied(request, template)
             made_from = f"{template.metadata.name}@{template.metadata.resource_version}"
-        policy = specs.checked(request)
+        policy, wanted = specs.checked(request, self._driver.capabilities)
+        specs.remember_driver(request.spec, wanted.driver)
         record = Record(
             id=str(uuid.uuid4()),
             name=request.name,
@@ -405,7 +406,6 @@ class Sandboxes:
                 environment={**record.spec.template.environment, **record.spec.environment},
                 labels=record.labels,
                 connect_to=self._connect_to,
-                image=record.spec.template.image,
                 tunnel_idle_seconds=self._tunnel_idle,
                 **dataclasses.asdict(specs.demands(record.spec)),
             )

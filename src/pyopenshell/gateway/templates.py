@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
 from google.protobuf import json_format
 
+from pyopenshell.drivers.base import Capabilities
 from pyopenshell.gateway import limits, pages, specs
 from pyopenshell.gateway.clock import Clock, system_clock, to_timestamp
 from pyopenshell.gateway.errors import exists, invalid, not_found, required
@@ -34,6 +36,7 @@ class Templates:
 
     store: Store
     clock: Clock = system_clock
+    drivers: Mapping[str, Capabilities] = dataclasses.field(default_factory=lambda: specs.LOCAL)
 
     async def create(self, workspace: str, template: Template) -> Template:
         """Raises GatewayError for a template no sandbox could be created from."""
@@ -47,7 +50,9 @@ class Templates:
             raise invalid(f"template is larger than {MAX_BYTES // 1024} KiB", field="template.spec")
         if template.spec.HasField("desired_service_level"):
             raise specs.unsupported("template.spec.desired_service_level", "sandboxes start in milliseconds anyway")
-        specs.checked(applied(openshell_pb2.CreateSandboxRequest(spec=openshell_pb2.SandboxSpec()), template))
+        specs.checked(
+            applied(openshell_pb2.CreateSandboxRequest(spec=openshell_pb2.SandboxSpec()), template), self.drivers
+        )
         row = {
             "id": str(uuid.uuid4()),
             "workspace": workspace,

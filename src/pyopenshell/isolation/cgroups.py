@@ -71,6 +71,35 @@ def confine(pid: int, name: str, limits: Limits) -> dict[str, str]:
     return held
 
 
+def held(pid: int, limits: Limits) -> dict[str, str]:
+    """Which limits a group that somebody else made for `pid` keeps, or stricter ones: {"memory": "cgroup v1", ...}."""
+    try:
+        old, new = hierarchies(*(_text(path) for path in ("/proc/self/mountinfo", f"/proc/{pid}/cgroup")))
+    except OSError:
+        return {}
+    found: dict[str, str] = {}
+    for kind, value in dataclasses.asdict(limits).items():
+        if value is None:
+            continue
+        first, second = _files(kind, value)
+        for version, places, files in (("v2", new, second), ("v1", [old[kind]] if kind in old else [], first)):
+            if any(all(_keeps(f"{place}/{file}", wanted) for file, wanted in files.items()) for place in places):
+                found[kind] = f"cgroup {version}"
+                break
+    return found
+
+
+def _keeps(path: str, wanted: str) -> bool:
+    """Whether the limit in this file is at most `wanted`; where that is a share of a period, exactly it."""
+    try:
+        found = _text(path).strip()
+        return found == wanted or ("cpu" not in os.path.basename(path) and 0 <= int(found) <= int(wanted))
+    except FileNotFoundError:
+        return os.path.basename(path) in _SWAP  # a kernel without swap accounting
+    except (OSError, ValueError):  # "max" among them
+        return False
+
+
 def _enter(path: str, files: Mapping[str, str], pid: int) -> bool:
     """False when the kernel did not take all of it; then nothing new is left there."""
     new = False
@@ -101,6 +130,18 @@ def _write(path: str, value: str) -> None:
 
 def _places(kind: str, value: float) -> list[tuple[str, list[str], dict[str, str]]]:
     """(version, directories below which a group may be made, what to write in it), best first."""
+    first, second = _files(kind, value)
+    old, new = _hierarchies()
+    found = []
+    if new:
+        found.append(("v2", [parent for parent in new if _controls(parent, kind)], second))
+    if kind in old:
+        found.append(("v1", [old[kind]], first))
+    return found
+
+
+def _files(kind: str, value: float) -> tuple[dict[str, str], dict[str, str]]:
+    """What is written where to hold a limit: v1, v2."""
     quota = str(max(1000, int(value * _PERIOD)))
     whole = str(int(value))
     second = {
@@ -113,13 +154,7 @@ def _places(kind: str, value: float) -> list[tuple[str, list[str], dict[str, str
         "cpu": {"cpu.cfs_period_us": str(_PERIOD), "cpu.cfs_quota_us": quota},
         "pids": {"pids.max": whole},
     }[kind]
-    old, new = _hierarchies()
-    found = []
-    if new:
-        found.append(("v2", [parent for parent in new if _controls(parent, kind)], second))
-    if kind in old:
-        found.append(("v1", [old[kind]], first))
-    return found
+    return first, second
 
 
 def _controls(parent: str, kind: str) -> bool:
@@ -133,14 +168,15 @@ def _controls(parent: str, kind: str) -> bool:
 
 def _hierarchies() -> tuple[dict[str, str], list[str]]:
     """`hierarchies` of this process; empty where /proc does not tell."""
-    texts = []
-    for path in ("/proc/self/mountinfo", "/proc/self/cgroup"):
-        try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                texts.append(file.read())
-        except OSError:
-            return {}, []
-    return hierarchies(*texts)
+    try:
+        return hierarchies(_text("/proc/self/mountinfo"), _text("/proc/self/cgroup"))
+    except OSError:
+        return {}, []
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
 
 
 def hierarchies(mountinfo: str, membership: str) -> tuple[dict[str, str], list[str]]:

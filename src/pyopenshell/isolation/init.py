@@ -12,12 +12,13 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, NoReturn
 
 from pyopenshell.isolation import channel, command, confinement, landlock, mounts, network, seccomp, syscalls
 from pyopenshell.isolation.assurance import Loss
 from pyopenshell.isolation.channel import Message
+from pyopenshell.isolation.network import Network
 from pyopenshell.isolation.redirect import Doors
 from pyopenshell.isolation.walls import UID, WallError, Walls, wall
 
@@ -32,6 +33,22 @@ def main(control: socket.socket, lifeline: socket.socket, walls: Walls) -> None:
     except WallError as error:
         channel.send(control, {"failed": error.as_message()})
         os._exit(1)
+    serve(control, lifeline, built)
+
+
+class Built(NamedTuple):
+    """Walls that stand."""
+
+    restrictions: command.Restrictions
+    offered: dict[str, int]
+    """Descriptors for the driver host and the supervisor, by name."""
+    losses: list[Loss]
+    tier: str
+    doors: Doors | None
+
+
+def serve(control: socket.socket, lifeline: socket.socket, built: Built) -> NoReturn:
+    """Report "ready", hand everything out, and run commands until an end of life."""
     channel.send(
         control,
         {
@@ -51,16 +68,7 @@ def command_line(owner: str) -> str:
     return f"openshell-init {owner}".rstrip()
 
 
-class _Built(NamedTuple):
-    restrictions: command.Restrictions
-    offered: dict[str, int]
-    """Descriptors for the driver host and the supervisor, by name."""
-    losses: list[Loss]
-    tier: str
-    doors: Doors | None
-
-
-def _build(control: socket.socket, walls: Walls) -> _Built:
+def _build(control: socket.socket, walls: Walls) -> Built:
     message, trees = channel.receive(control)
     if message is None:
         os._exit(1)
@@ -75,14 +83,21 @@ def _build(control: socket.socket, walls: Walls) -> _Built:
     with wall("PrivilegesNotDropped"):
         os.setsid()
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the ids: changing them clears it
-    group = UID if mapped else walls.host_gid
-    net = network.build(group, accept_weaker=walls.accept_weaker)
-    tier, losses = walls.tier if not mapped or net.doors is None else "B", net.losses
-    offered = {name: sock.detach() for name, sock in net.sockets.items()}
+    net = network.build(UID if mapped else walls.host_gid, accept_weaker=walls.accept_weaker)
     with contextlib.suppress(OSError):  # cosmetic; some container profiles deny it
         syscalls.sethostname(walls.hostname)
     with wall("MountsRefused"):
-        losses += mounts.build(walls, trees)
+        losses = mounts.build(walls, trees)
+    return seal(walls, net, losses, message["held"])
+
+
+def seal(walls: Walls, net: Network, losses: Sequence[Loss], held: Collection[str]) -> Built:
+    """The walls that every init builds itself, once network and file tree stand. Takes the sockets over.
+
+    `losses` are the file tree's; `held` the limits that control groups keep. Raises WallError.
+    """
+    mapped = walls.tier == "A"
+    offered = {name: sock.detach() for name, sock in net.sockets.items()}
     with wall("PrivilegesNotDropped"):
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         syscalls.drop_bounding_set()
@@ -96,13 +111,13 @@ def _build(control: socket.socket, walls: Walls) -> _Built:
     program = seccomp.command_filter(watched=True)
     processes = min(walls.processes, walls.limits.pids or walls.processes)
     # Where no control group limits the memory of all, each process has the limit for itself.
-    memory = None if "memory" in message["held"] else walls.limits.memory
+    memory = None if "memory" in held else walls.limits.memory
     ids = None if mapped else (walls.host_uid, walls.host_gid)
     domain = None if rules is None else (rules.fd, version)
     restrictions = command.Restrictions(program, domain, processes, walls.open_files, memory, ids)
-    if not mapped:
-        losses.append(Loss("", NO_USER_NAMESPACE))
-    return _Built(restrictions, offered, losses + more, tier, net.doors)
+    found = [*net.losses, *losses, *([] if mapped else [Loss("", NO_USER_NAMESPACE)]), *more]
+    tier = "B" if mapped and net.doors is not None else walls.tier
+    return Built(restrictions, offered, found, tier, net.doors)
 
 
 NO_USER_NAMESPACE = (
@@ -123,7 +138,7 @@ class _Server:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
-    def run(self) -> None:
+    def run(self) -> NoReturn:
         poll = select.poll()
         for fd in (self._control.fileno(), self._lifeline.fileno(), self._wake):
             poll.register(fd, select.POLLIN)

@@ -28,12 +28,8 @@ from pyopenshell.isolation.walls import (
 
 _ORIGINAL_DESTINATION = 80
 """SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST."""
-_SYSCTLS = (
-    # The first two close side doors of connection identity (seccomp closes them too); the others serve ordinary tools.
-    ("ipv4/tcp_fastopen", "0"),
-    ("mptcp/enabled", "0"),
-    ("ipv4/ip_unprivileged_port_start", "0"),
-)
+MARKED = ("ipv4/tcp_fwmark_accept", "1")
+"""IPv6 too. An accepted socket bears its client's mark: identity."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,9 +55,10 @@ def build(group: int = UID, *, accept_weaker: bool = False) -> Network:
     """
     with wall("NetworkRefused"):
         ipv6 = addresses()
-        _sysctls(group)
-        with open("/proc/sys/net/ipv4/tcp_fwmark_accept", "w") as file:  # IPv6 too
-            file.write("1")  # an accepted socket bears its client's mark: identity
+        for name, value in settings(group):
+            with contextlib.suppress(OSError):
+                _set(name, value)
+        _set(*MARKED)
         sockets = {"proxy": _bound(PROXY, socket.SOCK_STREAM)}
         for suffix, loopback in (("", "127.0.0.1"), ("6", "::1")) if ipv6 else (("", "127.0.0.1"),):
             sockets["capture" + suffix] = _bound((loopback, CAPTURE_PORT), socket.SOCK_STREAM)
@@ -154,7 +151,25 @@ def routes(*, ipv6: bool) -> None:
         route.close()
 
 
-def _sysctls(group: int) -> None:
-    for name, value in (*_SYSCTLS, ("ipv4/ping_group_range", f"{group} {group}")):
-        with contextlib.suppress(OSError), open(f"/proc/sys/net/{name}", "w") as file:
+def settings(group: int = UID) -> tuple[tuple[str, str], ...]:
+    """Below /proc/sys/net, besides MARKED; a kernel without one of them goes without."""
+    return (
+        # The first two close side doors of connection identity (seccomp closes them too); the others serve ordinary
+        # tools.
+        ("ipv4/tcp_fastopen", "0"),
+        ("mptcp/enabled", "0"),
+        ("ipv4/ip_unprivileged_port_start", "0"),
+        ("ipv4/ping_group_range", f"{group} {group}"),
+    )
+
+
+def _set(name: str, value: str) -> None:
+    """A setting of this namespace. Raises OSError; not where /proc is read-only but an engine set it before."""
+    path = f"/proc/sys/net/{name}"
+    try:
+        with open(path, "w") as file:
             file.write(value)
+    except OSError:
+        with open(path) as file:
+            if file.read().split() != value.split():
+                raise

@@ -93,6 +93,8 @@ class Walls:
     binds: tuple[Bind, ...]
     read_only: tuple[str, ...]
     read_write: tuple[str, ...]
+    implied: bool = False
+    """No policy names `read_only` and `read_write`: they are the driver's own."""
     landlock_required: bool = False
     tmp_megabytes: int = 1024
     image: str = ""

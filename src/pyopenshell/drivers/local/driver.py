@@ -27,7 +27,7 @@ from pyopenshell.isolation.channel import Message
 from pyopenshell.isolation.environment import environment
 
 DEFAULT_SUPERVISOR = "pyopenshell.supervisor.process:main"
-_HOST = "pyopenshell.drivers.local.host"
+HOST = "pyopenshell.drivers.local.host"
 _SOCKET, _START_LOCK, _LOG = "host.sock", "start.lock", "host.log"
 _DIAL_SECONDS = 10.0
 """For a connection within the machine: longer means that nobody accepts."""
@@ -53,12 +53,12 @@ class LocalDriver:
     """Sandboxes from Linux namespaces on this machine, as root or as an ordinary user.
 
     `state_dir` must be on a local file system and is private to one gateway. `supervisor` is the entry point
-    ("module:function") that every sandbox's supervisor runs; tests replace it.
+    ("module:function") that every sandbox's supervisor runs; tests replace it. `host` is the module of the driver host.
     """
 
-    def __init__(self, state_dir: Path, *, supervisor: str = DEFAULT_SUPERVISOR) -> None:
+    def __init__(self, state_dir: Path, *, supervisor: str = DEFAULT_SUPERVISOR, host: str = HOST) -> None:
         self._state = state_dir.absolute()
-        self._supervisor = supervisor
+        self._supervisor, self._host = supervisor, host
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._locks: dict[str, asyncio.Lock] = {}
@@ -78,14 +78,14 @@ class LocalDriver:
         return pyopenshell.__version__
 
     @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities()
+    def capabilities(self) -> Mapping[str, Capabilities]:
+        return {self.name: Capabilities(paths=True)}
 
     async def start(self) -> Sequence[WorkloadStatus]:
         return await self._connect() if self._connection is None else ()
 
     async def create(self, workload: Workload) -> WorkloadStatus:
-        _check_environment(workload.environment)
+        check_environment(workload.environment)
         message = {
             "op": "create",
             "sandbox_id": workload.sandbox_id,
@@ -107,7 +107,11 @@ class LocalDriver:
         async with self._lock(workload.sandbox_id):
             answer = await self._ask_twice(message)
             self._running[workload.sandbox_id] = workload.instance_id
-            return _status(answer["status"])
+            return status_of(answer["status"])
+
+    async def ask(self, message: Message) -> Message:
+        """A request that this driver has no method for. Raises DriverError."""
+        return (await self._ask(message))[0]
 
     async def stop(self, sandbox_id: str) -> None:
         async with self._lock(sandbox_id):
@@ -126,7 +130,7 @@ class LocalDriver:
         if any("\0" in argument for argument in (*request.argv, request.workdir)):
             raise DriverError("InvalidCommand", "the command contains a NUL byte")
         name = f"{os.getpid()}-{self._serial()}"
-        _check_environment(request.environment)
+        check_environment(request.environment)
         process = LocalProcess(name, lambda number: self._signal(sandbox_id, name, number))
         inner = [] if request.tty else _pipes(process)
         self._processes[name] = process
@@ -271,7 +275,7 @@ class LocalDriver:
             if process is not None:
                 process.exited(int(message["code"]))
         elif "status" in message:
-            self._publish(_status(message["status"]))
+            self._publish(status_of(message["status"]))
 
     def _publish(self, status: WorkloadStatus) -> None:
         if status.phase in ("running", "exited"):
@@ -327,8 +331,8 @@ class LocalDriver:
             if greeting is None:
                 raise DriverError("HostUnreachable", "the driver host does not answer", f"see {self._state / _LOG}")
         for status in greeting["ended"]:
-            self._publish(_status(status))
-        running = [_status(status) for status in greeting["running"]]
+            self._publish(status_of(status))
+        running = [status_of(status) for status in greeting["running"]]
         self._running.update({status.sandbox_id: status.instance_id for status in running})
         return running
 
@@ -381,7 +385,16 @@ class LocalDriver:
         log = os.open(self._state / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             # -P: the working directory is not ours to trust.
-            argv = [sys.executable, "-P", "-m", _HOST, "--state", str(self._state), "--supervisor", self._supervisor]
+            argv = [
+                sys.executable,
+                "-P",
+                "-m",
+                self._host,
+                "--state",
+                str(self._state),
+                "--supervisor",
+                self._supervisor,
+            ]
             subprocess.run(  # returns at once: the host detaches itself
                 [*argv, "--ready-fd", str(ready)],
                 stdin=subprocess.DEVNULL,
@@ -403,11 +416,11 @@ def _read_all(fd: int) -> bytes:
     return data
 
 
-def _status(message: Mapping[str, Any]) -> WorkloadStatus:
+def status_of(message: Mapping[str, Any]) -> WorkloadStatus:
     return WorkloadStatus(**{**message, "losses": tuple(message["losses"])})
 
 
-def _check_environment(variables: Mapping[str, str]) -> None:
+def check_environment(variables: Mapping[str, str]) -> None:
     try:
         environment(variables)
     except ValueError as error:

@@ -29,7 +29,6 @@ from pyopenshell.isolation.walls import UID, WORKDIR, Bind, WallError
 
 _IMAGE_SECONDS: Final = 30 * 86400
 """How long an image is kept that no sandbox needs."""
-_PARTS: Final = ("openshell", "tls", "log", "workspace")
 _SANDBOX_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _IDS: Final = (0x70000000, 0x0FFF0000)
 """First and count of the host ids given to sandboxes as root: above systemd's container range, below 2**31."""
@@ -70,6 +69,9 @@ exit 127
 
 class StateFiles:
     """The state directory of one driver host."""
+
+    parts: tuple[str, ...] = ("openshell", "tls", "log", "workspace")
+    """Directories of each sandbox."""
 
     def __init__(self, state: str) -> None:
         """`state` is absolute; created private (0700) when missing."""
@@ -112,12 +114,16 @@ class StateFiles:
     def prepare(self, sandbox_id: str) -> bool:
         """Make the directories; True when the sandbox is new (then `finish` or `discard` must follow)."""
         root = self.root(sandbox_id)
-        new = not os.path.isdir(root)
+        new = not os.path.isdir(root) or self.unfinished(sandbox_id)
         if new:
             os.close(os.open(self._marker(sandbox_id), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        for part in _PARTS:
+        for part in self.parts:
             os.makedirs(os.path.join(root, part), mode=0o755, exist_ok=True)
         return new
+
+    def unfinished(self, sandbox_id: str) -> bool:
+        """Its first creation is under way."""
+        return os.path.exists(self._marker(sandbox_id))
 
     def finish(self, sandbox_id: str) -> None:
         """The sandbox stands: from now on its files are kept until `discard`."""

@@ -24,15 +24,33 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyopenshell.isolation import syscalls, watcher, zygote
 from pyopenshell.isolation.walls import WallError
 
+if TYPE_CHECKING:
+    from pyopenshell.drivers.local.files import StateFiles
+    from pyopenshell.drivers.local.server import Server
+
 SOCKET, LOCK = "host.sock", "host.lock"
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
+def local() -> tuple[type[StateFiles], type[Server]]:
+    """Where files lie and how inits come to be; imported only after the helpers were forked."""
+    from pyopenshell.drivers.local.files import StateFiles
+    from pyopenshell.drivers.local.server import Server
+
+    return StateFiles, Server
+
+
+def main(
+    arguments: list[str] | None = None,
+    *,
+    parts: Callable[[], tuple[type[StateFiles], type[Server]]] = local,
+    clones: bool = True,
+) -> NoReturn:
+    """`parts` and `clones` are another driver's: `clones` False means that its inits are made elsewhere."""
     parser = argparse.ArgumentParser(prog="pyopenshell-driver-host")
     parser.add_argument("--state", required=True)
     parser.add_argument("--supervisor", required=True)
@@ -44,7 +62,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         _prepare_process()
         with open(options.ready_fd, "wb", buffering=0) if options.ready_fd >= 0 else contextlib.nullcontext() as ready:
-            code = _run(os.path.abspath(options.state), options.supervisor, ready)
+            code = _run(os.path.abspath(options.state), options.supervisor, ready, parts, clones=clones)
     except BaseException:  # noqa: BLE001 - the last word of a daemon goes to its log
         traceback.print_exc()
     finally:
@@ -61,12 +79,19 @@ def _prepare_process() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def _run(state: str, supervisor: str, ready: Any) -> int:
+def _run(
+    state: str,
+    supervisor: str,
+    ready: Any,
+    parts: Callable[[], tuple[type[StateFiles], type[Server]]],
+    *,
+    clones: bool,
+) -> int:
     # Before anything heavy is imported, and before any descriptor exists that a helper must not hold.
-    zygote_pid, zygote_end = zygote.fork_helper("openshell-zygot", zygote.serve)
+    zygote_pid, zygote_end = zygote.fork_helper("openshell-zygot", zygote.serve) if clones else (None, None)
     watcher_pid, watcher_end = zygote.fork_helper("openshell-watch", watcher.serve)
     try:
-        server = _server(state, supervisor, zygote_end, watcher_end)
+        server = _server(state, supervisor, zygote_end, watcher_end, parts())
     except WallError as error:
         _tell(ready, {"failed": error.as_message()})
         return 1
@@ -82,7 +107,7 @@ def _run(state: str, supervisor: str, ready: Any) -> int:
     if ready is not None:
         ready.close()
     server.serve()
-    for pid in (zygote_pid, watcher_pid):  # whoever waits for our lock finds nothing running
+    for pid in filter(None, (zygote_pid, watcher_pid)):  # whoever waits for our lock finds nothing running
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -91,12 +116,17 @@ def _run(state: str, supervisor: str, ready: Any) -> int:
     return 0
 
 
-def _server(state: str, supervisor: str, zygote_end: socket.socket, watcher_end: socket.socket) -> Any:
+def _server(
+    state: str,
+    supervisor: str,
+    zygote_end: socket.socket | None,
+    watcher_end: socket.socket,
+    parts: tuple[type[StateFiles], type[Server]],
+) -> Server:
     from pyopenshell.drivers.local import orphans
-    from pyopenshell.drivers.local.files import StateFiles
-    from pyopenshell.drivers.local.server import Server
 
-    files = StateFiles(state)
+    kind_of_files, kind_of_server = parts
+    files = kind_of_files(state)
     os.chdir(state)  # the socket's path may be longer than a socket address
     lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # A record lock: unlike flock() it does not pass to forks. Waits only while a predecessor is on its way out.
@@ -117,7 +147,7 @@ def _server(state: str, supervisor: str, zygote_end: socket.socket, watcher_end:
     listener.listen(16)
     gc.collect()
     gc.freeze()  # supervisors share what is loaded now
-    return Server(files, listener, zygote_end, watcher_end, entry)
+    return kind_of_server(files, listener, zygote_end, watcher_end, entry)
 
 
 def _load(name: str) -> Callable[..., int]:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pyopenshell.isolation import cgroups, init, syscalls
 
 END_SECONDS = 10.0
-_HOST = b"pyopenshell.drivers.local.host"
+_HOSTS = (b"pyopenshell.drivers.local.host", b"pyopenshell.drivers.podman.host")
 
 
 def end(state: str, seconds: float = END_SECONDS) -> list[int]:
@@ -62,7 +62,7 @@ def _belongs(pid: int, state: str) -> bool:
             arguments = file.read(8192).rstrip(b"\0").split(b"\0")
         if arguments[0] == init.command_line(cgroups.owner_name(state)).encode():
             return True
-        if _HOST not in arguments or b"--state" not in arguments[:-1]:
+        if not any(host in arguments for host in _HOSTS) or b"--state" not in arguments[:-1]:
             return False
         if arguments[arguments.index(b"--state") + 1] != os.fsencode(state):
             return False

@@ -43,8 +43,13 @@ class Surroundings(Protocol):
     @property
     def loop(self) -> Loop: ...
 
-    def launch(self, walls: Walls, lifeline: int, answered: Callable[[Message, list[int]], None]) -> None:
-        """Ask the zygote; `answered` owns the descriptors."""
+    def launch(
+        self, sandbox_id: str, walls: Walls, lifeline: int, answered: Callable[[Message, list[int]], None]
+    ) -> None:
+        """Get an init: {"launched": pid, "held": limits} + [pidfd, control channel], or {"failed"}.
+
+        `answered` owns the descriptors.
+        """
 
     def watch(self, init: int, notify: int, records: int, doors: Mapping[str, Any] | None) -> None:
         """Give a notify descriptor to the connect watcher; the caller keeps its copies."""
@@ -92,7 +97,7 @@ class Sandbox:
         self._timer: Timer | None = host.loop.after(BUILD_SECONDS, self._too_slow)
         self._lifeline, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         with inner:
-            host.launch(walls, inner.fileno(), self._launched)
+            host.launch(self.id, walls, inner.fileno(), self._launched)
 
     def start_command(
         self,
@@ -142,9 +147,9 @@ class Sandbox:
         self._ending(reason, message)
         self._kill_init()
 
-    def abandon(self, reason: str, message: str) -> None:
+    def abandon(self, reason: str, message: str, fix: str = "") -> None:
         """As `kill`, but waits for no answer: whoever should give it is gone."""
-        self._fail(WallError(reason, message))
+        self._fail(WallError(reason, message, fix))
 
     def _ending(self, reason: str, message: str) -> None:
         """The first reason stays."""

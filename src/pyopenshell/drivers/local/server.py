@@ -43,10 +43,11 @@ class Server:
         self,
         files: StateFiles,
         listener: socket.socket,
-        zygote_end: socket.socket,
+        zygote_end: socket.socket | None,
         watcher_end: socket.socket,
         entry: Entry,
     ) -> None:
+        """`zygote_end`: None where inits come from somewhere else; then `launch` is overridden."""
         self.loop = Loop()
         self._files, self._listener, self._entry = files, listener, entry
         self._sandboxes: dict[str, Sandbox] = {}
@@ -59,7 +60,9 @@ class Server:
         self._after_end: dict[str, list[Callable[[], None]]] = {}
         self._sweepers = 0
         self._leaving = False
-        self._zygote = Link(self.loop, zygote_end, self._launched, self._helper_died)
+        self._zygote: Link | None = None
+        if zygote_end is not None:
+            self._zygote = Link(self.loop, zygote_end, self._launched, self._helper_died)
         self._watcher = Link(self.loop, watcher_end, lambda _message, fds: channel.close_all(fds), self._helper_died)
         self.loop.add(listener.fileno(), self._accept)
         self._expected = True
@@ -89,7 +92,10 @@ class Server:
 
     # -- Surroundings ------------------------------------------------------
 
-    def launch(self, walls: Walls, lifeline: int, answered: Callable[[Message, list[int]], None]) -> None:
+    def launch(
+        self, sandbox_id: str, walls: Walls, lifeline: int, answered: Callable[[Message, list[int]], None]
+    ) -> None:
+        assert self._zygote is not None
         self._launches.append(answered)
         self._zygote.send({"launch": walls.as_message()}, [lifeline])
 
@@ -192,16 +198,7 @@ class Server:
     def _dispatch(self, link: Link, message: Message, fds: list[int]) -> None:
         if self._leaving and message["op"] in ("create", "exec", "socket"):
             raise WallError("HostStopped", "the driver host is ending", "try again")
-        handler = {
-            "hello": self._hello,
-            "create": self._create,
-            "stop": self._stop,
-            "delete": self._delete,
-            "exec": self._exec,
-            "socket": self._socket,
-            "signal": self._signal,
-        }[message["op"]]
-        handler(link, message, fds)
+        self._handlers()[message["op"]](link, message, fds)
 
     def _guarded(self, link: Link, message: Message, work: Callable[[], None]) -> None:
         """What goes wrong in `work` is the answer to `message`."""
@@ -216,6 +213,17 @@ class Server:
             broken = WallError("HostResources", str(error), "free descriptors, processes or disk space")
             link.send({"re": message.get("id"), "failed": broken.as_message()})
 
+    def _handlers(self) -> Mapping[str, Callable[[Link, Message, list[int]], None]]:
+        return {
+            "hello": self._hello,
+            "create": self._create,
+            "stop": self._stop,
+            "delete": self._delete,
+            "exec": self._exec,
+            "socket": self._socket,
+            "signal": self._signal,
+        }
+
     def _hello(self, link: Link, message: Message, _fds: list[int]) -> None:
         alive = [self._status(s) for s in self._sandboxes.values() if s.state is State.RUNNING]
         link.send({"re": message["id"], "pid": os.getpid(), "running": alive, "ended": list(self._last.values())})
@@ -224,13 +232,7 @@ class Server:
     def _create(self, link: Link, message: Message, _fds: list[int]) -> None:
         sandbox_id = str(message["sandbox_id"])
         self._files.root(sandbox_id)  # refuses a bad id
-        existing = self._sandboxes.get(sandbox_id)
-        if existing is not None:
-            if existing.instance_id == message["instance_id"] and existing.state is State.RUNNING:
-                link.send({"re": message["id"], "status": self._status(existing)})
-                return
-            self._when_ended(sandbox_id, lambda: self._request(link, message, []))
-            existing.terminate("Replaced", "a newer instance takes its place")
+        if self._in_place(link, message, sandbox_id):
             return
         self._with_image(link, message, lambda image: self._create_from(link, message, image))
 
@@ -264,25 +266,11 @@ class Server:
         new = self._files.prepare(sandbox_id)
         self._last.pop(sandbox_id, None)
         try:
-            etc = self._files.etc
             if image is not None:
-                etc = self._files.etc_over(image.root)
                 message = {**message, "image_environment": image.environment}
                 if image.digest:
                     self._files.pin_image(sandbox_id, str(message["image"]), image.digest)
-            walls = walls_for(
-                base64.b64decode(message["config"]),
-                self._files.host_ids(sandbox_id),
-                etc,
-                self._files.binds(sandbox_id),
-                image="" if image is None else image.root,
-                sealed=image is not None and bool(image.digest),
-                owner=cgroups.owner_name(self._files.state),
-                required=str(message["require"]),
-                accept_weaker=bool(message["accept_weaker"]),
-                group=cgroups.group_name(self._files.state, sandbox_id),
-                limits=Limits(**message["limits"]),
-            )
+            walls = self._walls(sandbox_id, message, image)
         except WallError as error:
             refused = {"re": number, "failed": error.as_message()}
             self._remove(self._files.discard(sandbox_id) if new else [], lambda _complete: link.send(refused))
@@ -307,6 +295,34 @@ class Server:
             built,
             lambda reason, text: self._ended(sandbox_id, reason, text),
             lambda name, code: self._exited(sandbox_id, name, code),
+        )
+
+    def _in_place(self, link: Link, message: Message, sandbox_id: str) -> bool:
+        """True when nothing is to be built now: it runs already, or another instance must end first."""
+        existing = self._sandboxes.get(sandbox_id)
+        if existing is None:
+            return False
+        if existing.instance_id == message["instance_id"] and existing.state is State.RUNNING:
+            link.send({"re": message["id"], "status": self._status(existing)})
+            return True
+        self._when_ended(sandbox_id, lambda: self._request(link, message, []))
+        existing.terminate("Replaced", "a newer instance takes its place")
+        return True
+
+    def _walls(self, sandbox_id: str, message: Message, image: Prepared | None) -> Walls:
+        """Raises WallError."""
+        return walls_for(
+            base64.b64decode(message["config"]),
+            self._files.host_ids(sandbox_id),
+            self._files.etc if image is None else self._files.etc_over(image.root),
+            self._files.binds(sandbox_id),
+            image="" if image is None else image.root,
+            sealed=image is not None and bool(image.digest),
+            owner=cgroups.owner_name(self._files.state),
+            required=str(message["require"]),
+            accept_weaker=bool(message["accept_weaker"]),
+            group=cgroups.group_name(self._files.state, sandbox_id),
+            limits=Limits(**message["limits"]),
         )
 
     def _ended(self, sandbox_id: str, reason: str, text: str) -> None:

@@ -57,6 +57,7 @@ def walls_for(
         image=image,
         sealed=sealed,
         owner=owner,
+        implied=not policy.HasField("filesystem"),
         required=required,
         accept_weaker=accept_weaker,
         group=group if limits else "",

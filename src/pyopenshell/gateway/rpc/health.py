@@ -36,12 +36,15 @@ class Health:
     async def GetGatewayInfo(
         self, request: openshell_pb2.GetGatewayInfoRequest, caller: Caller
     ) -> openshell_pb2.GetGatewayInfoResponse:
-        driver = openshell_pb2.ComputeDriverInfo(
-            name=self.driver.name,
-            capabilities=openshell_pb2.ComputeDriverCapabilities(
-                driver_name=self.driver.name, driver_version=self.driver.version
-            ),
-        )
+        drivers = [
+            openshell_pb2.ComputeDriverInfo(
+                name=name,
+                capabilities=openshell_pb2.ComputeDriverCapabilities(
+                    driver_name=name, driver_version=self.driver.version
+                ),
+            )
+            for name in self.driver.capabilities
+        ]
         return openshell_pb2.GetGatewayInfoResponse(
-            status=openshell_pb2.SERVICE_STATUS_HEALTHY, gateway_version=VERSION, compute_drivers=[driver]
+            status=openshell_pb2.SERVICE_STATUS_HEALTHY, gateway_version=VERSION, compute_drivers=drivers
         )

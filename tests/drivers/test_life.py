@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from pyopenshell.drivers.base import DriverError
-from pyopenshell.drivers.local.driver import LocalDriver
 from pyopenshell.wire.gen import sandbox_pb2
 from tests.drivers.conftest import FAKE
 from tests.drivers.sandboxes import Box, processes
@@ -59,7 +58,7 @@ async def test_workloads_survive_the_gateway_and_are_found_again(box: Box) -> No
     await box.create("two")
     await box.sh("nohup sleep 74321 >/dev/null 2>&1 &")
     await box.driver.close()
-    box.driver = LocalDriver(box.state, supervisor=FAKE)
+    box.driver = box.another()
     found = await box.driver.start()
     assert {(status.sandbox_id, status.instance_id, status.phase) for status in found} == {
         ("one", "i1", "running"),
@@ -73,12 +72,15 @@ async def test_nobody_left_means_nothing_left(box: Box) -> None:
     await box.create()
     await box.close()
     box.ids.clear()
+    async with asyncio.timeout(60):
+        while box.engine is not None and processes(str(box.state)):
+            await asyncio.sleep(0.01)  # Podman's own monitor has the container's log open a moment longer
     assert not processes(str(box.state))
     assert not (box.state / "host.sock").exists()
 
 
 async def test_two_gateways_starting_at_once_share_one_host(box: Box) -> None:
-    other = LocalDriver(box.state, supervisor=FAKE)
+    other = box.another()
     await asyncio.gather(box.driver.start(), other.start())
     await box.create()
     assert [status.sandbox_id for status in await other.start()] == []
@@ -126,7 +128,7 @@ async def test_failed_re_creation_keeps_the_files(box: Box) -> None:
 
 
 async def test_a_supervisor_that_cannot_be_loaded_is_an_error_with_a_fix(box: Box) -> None:
-    driver = LocalDriver(box.state, supervisor="no.such.module:main")
+    driver = box.another("no.such.module:main")
     with pytest.raises(DriverError) as caught:
         await driver.start()
     assert caught.value.reason == "SupervisorMissing"
@@ -155,7 +157,7 @@ async def test_what_a_killed_host_left_half_made_is_swept(box: Box) -> None:
 
 async def test_state_directories_deeper_than_a_socket_address(box: Box) -> None:
     deep = box.state.joinpath(*["directory-with-a-long-name"] * 6)
-    inner = Box(deep, FAKE)
+    inner = Box(deep, FAKE, box.engine)
     await inner.create()
     assert (await inner.sh("echo ok")).out == "ok\n"
     await inner.close()

@@ -1,0 +1,1 @@
+"""Sandboxes in containers of Podman, rootless and rootful. See docs/podman.md."""

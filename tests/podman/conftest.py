@@ -1,0 +1,3 @@
+from tests.drivers.conftest import box, state
+
+__all__ = ["box", "state"]
