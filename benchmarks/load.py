@@ -176,11 +176,11 @@ def told(what: str, seconds: list[float], budget: str) -> None:
     print(f"{what:<52} p50 {p50:8.1f} ms   p95 {p95:8.1f} ms   n={len(ordered):<5} budget {budget}", flush=True)
 
 
-async def approvals(boxes: list[Box], person: Client, rounds: int) -> None:
+async def approvals(boxes: list[Box], person: Client, rounds: int, when: str) -> None:
     times, others = [], 0
     for number in range(rounds):
         box = random.Random(number).choice(boxes)
-        (chunk_id,) = await box.propose(f"a{number}.example.com")
+        (chunk_id,) = await box.propose(f"{when}{number}.example.com")
         draft = await person.GetDraftPolicy(
             openshell_pb2.GetDraftPolicyRequest(workspace_scope=DEFAULT, sandbox=box.name, status_filter="pending")
         )
@@ -276,10 +276,10 @@ async def _measure(boxes: list[Box], person: Client, gateway: Replica, seconds: 
         answer = await person.GetDraftPolicy(request)
         times.append(clock() - started)
     told(f"page of {len(answer.chunks)} of {_STORED} stored chunks, over gRPC", times, "20 ms")
-    await approvals(boxes, person, 100)
+    await approvals(boxes, person, 100, "before")
     for per_call, at_once in ((1, 64), (8, 32)):
         await flood(boxes, seconds, per_call, at_once)
-    await approvals(boxes, person, 30)
+    await approvals(boxes, person, 30, "after")
 
 
 def _arguments() -> argparse.Namespace:
