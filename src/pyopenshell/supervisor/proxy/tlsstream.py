@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 SHUTDOWN_SECONDS = 5.0
 """For the peer's end after our close_notify."""
-_READ = 65536
-"""Plain bytes taken out of OpenSSL at a time; a record holds at most 16 KiB."""
+_READ = 16384
+"""Plain bytes taken out of OpenSSL at a time: no record holds more, so a record that was read at all was read whole."""
 _CLOSED = "connection closed during the TLS handshake"
 
 
@@ -70,7 +70,6 @@ class TlsStream(asyncio.Protocol):
         "_object",
         "_on_session",
         "_outgoing",
-        "_pending",
         "_read",
         "_server",
         "_side",
@@ -102,7 +101,6 @@ class TlsStream(asyncio.Protocol):
         self._take = self._outgoing.read
         self._read = self._object.read
         self._write = self._object.write
-        self._pending = self._object.pending
         self._done: Callable[[OSError | None], None] | None = None
         """While the handshake is under way: gets its outcome."""
         self._loop = loop = asyncio.get_running_loop()
@@ -169,11 +167,15 @@ class TlsStream(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
-    def flush(self) -> None:
-        """Send what is encrypted."""
+    def send(self) -> None:
+        """Send what was encrypted in this turn of the event loop."""
         self._due = False
-        if not self._tcp.is_closing():
-            self._flush()
+        tcp = self._tcp
+        if not tcp.is_closing():
+            data = self._take()
+            self._held = 0
+            if data:
+                tcp.write(data)
 
     def _flush(self) -> None:
         data = self._take()
@@ -201,9 +203,10 @@ class TlsStream(asyncio.Protocol):
             # Sent behind whatever else this turn of the event loop reads: waking a sleeping CPU for each record by
             # itself would cost more than the record, and what is written in pieces leaves as one.
             self._due = True
-            if not self._batch:
-                self._loop.call_soon(_send, self._batch)
-            self._batch.append(self)
+            batch = self._batch
+            if not batch:
+                self._loop.call_soon(_send, batch)
+            batch.append(self)
 
     def close(self) -> None:
         """Send close_notify behind what was written, then read and drop until the peer ends too, or a deadline."""
@@ -238,34 +241,51 @@ class TlsStream(asyncio.Protocol):
                 return
         if self._closing:
             self._drain()
-        else:
-            self._deliver()
-
-    def _deliver(self) -> None:
-        """Hand on what can be decrypted. Asking OpenSSL for more than there is would cost an exception each time."""
-        incoming, read, pending = self._incoming, self._read, self._pending
-        pieces: list[bytes] = []
-        ended, failure = False, None
+            return
         try:
-            while True:
-                plain = read(_READ)
+            plain = self._read(_READ)
+        except ssl.SSLWantReadError:
+            self._answer()
+            return
+        except ssl.SSLError as error:
+            self._deliver([], error)
+            return
+        if not plain or self._incoming.pending:
+            self._deliver([plain] if plain else [])
+        else:
+            # One record, which is nearly always all there is. Asking for more would cost an exception each time. An
+            # answer to a message of TLS itself may wait for our next record.
+            if self._on_session is not None:
+                self._offer_session()
+            self._side.received(plain)
+
+    def _answer(self) -> None:
+        """Send what OpenSSL itself wants to say: the answer to a change of keys, an alert."""
+        if self._outgoing.pending > self._held:
+            self._flush()
+
+    def _deliver(self, pieces: list[bytes], failure: ssl.SSLError | None = None) -> None:
+        """Hand on `pieces` and what else can be decrypted, then what ended it."""
+        ended = False
+        try:
+            while failure is None:
+                plain = self._read(_READ)
                 if not plain:
                     ended = True
                     break
                 pieces.append(plain)
-                if not incoming.pending and not pending():
+                if not self._incoming.pending:
                     break
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
             failure = error
-        if self._outgoing.pending > self._held:
-            self._flush()
+        self._answer()
         side = self._side
         if pieces:
             if self._on_session is not None:
                 self._offer_session()
-            side.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            side.received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if failure is not None:
             side.on_tls_error(failure)
             self._tcp.close()
@@ -323,4 +343,4 @@ def _send(batch: list[TlsStream]) -> None:
     streams = batch[:]
     batch.clear()
     for stream in streams:
-        stream.flush()
+        stream.send()

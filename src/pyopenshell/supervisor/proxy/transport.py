@@ -81,6 +81,7 @@ class Side(asyncio.Protocol):
         "on_closed",
         "on_tls_error",
         "reading",
+        "received",
         "tcp",
         "write",
     )
@@ -99,7 +100,9 @@ class Side(asyncio.Protocol):
         self._tls: TlsStream | None = None
         self.on_tls_error: Callable[[ssl.SSLError], None] = _ignore
         """Called with what ended the connection after its handshake, when TLS did: an alert, a broken record."""
-        self._early: list[bytes] | None = [] if hold else None
+        self.received: Callable[[bytes], None] = _ignore
+        """Gets what arrives, in the clear: whoever is bound, or the list of what is held back."""
+        self._early: list[bytes] | None = None
         self._memory = memory
         self._parked = self._waiting = 0
         """Bytes that whoever is bound keeps while it does not read, and bytes written that made it congested."""
@@ -108,6 +111,8 @@ class Side(asyncio.Protocol):
         """Ticks since the peer of a closing connection last took something."""
         self._unsent = 0
         self._unbind()
+        if hold:
+            self._hold()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "tls" if self._tls is not None else "plain"
@@ -123,6 +128,8 @@ class Side(asyncio.Protocol):
         pressure: Callable[[bool], None],
     ) -> None:
         self._data, self._eof, self._lost, self._pressure = data, eof, lost, pressure
+        if self._early is None:
+            self.received = data
 
     def pause(self, parked: int = 0) -> None:
         if parked and not self.closed:
@@ -212,10 +219,7 @@ class Side(asyncio.Protocol):
         self._memory.enter(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._early is not None:
-            self._early.append(data)
-        else:
-            self._data(data)
+        self.received(data)
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -306,7 +310,7 @@ class Side(asyncio.Protocol):
             raise
 
     def _shake(self, tls: TlsStream, hello: bytes, seconds: float, done: Callable[[OSError | None], None]) -> None:
-        self._early = []
+        self._hold()
         self._tls = tls
         self.write = _ignore  # until there are keys
         self.tcp.set_protocol(tls)
@@ -322,9 +326,14 @@ class Side(asyncio.Protocol):
 
         tls.handshake(hello, seconds, ended)
 
+    def _hold(self) -> None:
+        self._early = []
+        self.received = self._early.append
+
     def take_early(self) -> bytes:
         """What came before someone was bound; nothing is held back any more."""
         early, self._early = self._early, None
+        self.received = self._data
         return b"".join(early) if early else b""
 
     def release(self) -> None:
