@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyopenshell.supervisor.proxy.bodies import Collected
     from pyopenshell.supervisor.proxy.channel import Channel, Door, Route, Runtime, Timer, Upgrade
 
+_NONE = Framing.NONE
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _REPLAYABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -164,7 +165,7 @@ class Relay(UpstreamHalf):
         self.head = head
         self.busy = True
         self._quiet = 0
-        self._begun = head.framing is Framing.NONE
+        self._begun = head.framing is _NONE
         self.exchanges += 1
         if not head.keep:
             self.close_after = True
@@ -254,7 +255,7 @@ class Relay(UpstreamHalf):
         if self.close_after:
             return True
         head = self.head
-        return head.framing is not Framing.NONE and (head.expect or head.length > self._runtime.limits.drain_bytes)
+        return head.framing is not _NONE and (head.expect or head.length > self._runtime.limits.drain_bytes)
 
     def forward(self, route: Route, wire: bytes, upgrade: Upgrade | None = None) -> None:
         """Send the request under way: `wire` is its head, the body follows as it arrives (or is in it: `collect`)."""
@@ -267,22 +268,22 @@ class Relay(UpstreamHalf):
             except MessageError as error:
                 self._broken_body(str(error))
                 return
-        if self._upstream is not None and (self._route is None or self._route.key != route.key):
-            self._release()
-        self._route = route
+        if route is not self._route:
+            if self._upstream is not None and (self._route is None or self._route.key != route.key):
+                self._release()
+            self._route = route
         self._awaiting = True
         self._quiet = 0
         self._interim = 0
-        if self._upstream is None:
+        upstream = self._upstream
+        if upstream is None:
             upstream = self._runtime.take(route)
             if upstream is None:
                 self._dial(out, route)
                 return
             self._attach(upstream)
             self._reused = True
-        self._replay = out if head.framing is Framing.NONE and head.method in _REPLAYABLE else b""
-        upstream = self._upstream
-        assert upstream is not None
+        self._replay = out if head.framing is _NONE and head.method in _REPLAYABLE else b""
         upstream.write(out)
         if self._body is not None and not upstream.congested:
             # It may have been paused: what it sent before there was a verdict was more than is kept.
@@ -450,7 +451,8 @@ class Relay(UpstreamHalf):
 
     def _next(self) -> None:
         """Read on: the next request, which may be here already."""
-        self.client.resume()
+        if not self.client.reading:
+            self.client.resume()
         if self.buffer and not self._pumping:
             data, self.buffer = self.buffer, b""
             self._pump(data)

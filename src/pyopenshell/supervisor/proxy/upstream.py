@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pyopenshell.supervisor.denial import Denial
     from pyopenshell.supervisor.proxy.channel import Channel, Route, Runtime, Upgrade
 
+_NONE, _BY_LENGTH, _, _UNTIL_EOF = Framing
 _MAX_INTERIM = 32
 _CLOSE = b"Connection: close\r\n"
 
@@ -270,8 +271,8 @@ class UpstreamHalf(abc.ABC):
             except MessageError as error:
                 self._fail(f"upstream sent an unacceptable response: {error}")
                 return
-            self._said = head
             if head.status >= 200:
+                self._said = head
                 break
             if head.status == 101 and self._upgrade is not None:
                 self._switch(self._upgrade, head, data, end + 4)
@@ -304,27 +305,26 @@ class UpstreamHalf(abc.ABC):
         framing = head.framing
         self._quiet = 0
         body: Body | None = None
-        end = 0
-        if framing is Framing.LENGTH and len(data) - at >= head.length:
+        size, end = len(data) - at, 0
+        if framing is _BY_LENGTH and size >= head.length:
             end = head.length
-        elif framing is not Framing.NONE:
+        elif framing is not _NONE:
             body = Body(framing, head.length)
             try:
-                end = body.feed(data[at:]) if len(data) > at else -1
+                end = body.feed(data[at:]) if size else -1
             except MessageError as error:
                 self._fail(f"upstream sent an unacceptable response: {error}")
                 return
-        if framing is Framing.UNTIL_EOF or (self._body is not None and self.head.expect):
+        if framing is _UNTIL_EOF or (self._body is not None and self.head.expect):
             self.close_after = True
         # Bytes behind the end belong to no request: that upstream can no longer be trusted to be in step.
-        self._last = not head.keep or framing is Framing.UNTIL_EOF or 0 <= end < len(data) - at
-        stop = len(data) if end < 0 else at + end
+        self._last = not head.keep or framing is _UNTIL_EOF or 0 <= end < size
         if self.close_after or head.rewrite or not head.minor:
             line = b"HTTP/1.1" + data[8 : head.start_end]
             wire = rebuild(line, head, _CLOSE if self.close_after else b"")
-            self.client.write(wire + data[at:stop])
+            self.client.write(wire + (data[at:] if end < 0 else data[at : at + end]))
         else:
-            self.client.write(data if stop == len(data) else data[:stop])
+            self.client.write(data if end < 0 or end == size else data[: at + end])
         if end < 0:
             self._response = body
         else:
@@ -354,7 +354,7 @@ class UpstreamHalf(abc.ABC):
         self._reused = True
         if self._last or self._body is not None:
             self._drop()
-        elif self._upstream is not None:
+        elif self._upstream is not None and not self._upstream.reading:
             self._upstream.resume()
         if self._body is None:
             self._exchange_done()
