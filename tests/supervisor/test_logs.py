@@ -207,6 +207,25 @@ async def test_what_was_allowed_is_formatted_later_but_in_order(tmp_path: Path, 
     assert text.count("/first") == 3 + logs.SETTLE_EVENTS
 
 
+async def test_the_same_event_again_has_its_own_time_and_day(tmp_path: Path) -> None:
+    """Its text is not formatted twice; around midnight lines that are written together go to two files."""
+    midnight = datetime.datetime(2026, 3, 2, tzinfo=datetime.UTC).timestamp()
+    clock = Clock(midnight - 0.01)
+    log = opened(tmp_path, clock)
+    event = denied("/again")._replace(action=Action.ALLOWED, severity=Severity.INFO)
+    for now in (midnight - 0.01, midnight - 0.001, midnight, midnight + 0.002, midnight - 0.001):
+        clock.now = now
+        log.emit(event)
+    for number in range(3):
+        log.emit(event._replace(path=f"/other/{number}"))
+    await log.close()
+    before, after = ((tmp_path / "log" / f"openshell.2026-03-0{day}.log").read_text().splitlines() for day in (1, 2))
+    assert [line[17:24] for line in before[:3]] == ["59.990Z", "59.999Z", "59.999Z"]
+    assert [line[:24] for line in after] == ["2026-03-02T00:00:00.000Z", "2026-03-02T00:00:00.002Z"]
+    assert [line.count("/again ") for line in (*before, *after)] == [1, 1, 1, 0, 0, 0, 1, 1]
+    assert [f"/other/{number} " in before[3 + number] for number in range(3)] == [True] * 3
+
+
 async def test_emitting_never_raises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = opened(tmp_path)
 

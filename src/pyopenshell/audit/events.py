@@ -21,6 +21,8 @@ class Severity(enum.IntEnum):
     CRITICAL = 5
     FATAL = 6
 
+    __hash__ = int.__hash__
+
 
 class Action(enum.Enum):
     """OCSF action: (id, word). NONE prints nothing."""
@@ -31,6 +33,9 @@ class Action(enum.Enum):
     OBSERVED = (3, "OBSERVED")
     MODIFIED = (4, "MODIFIED")
     OTHER = (99, "OTHER")
+
+    # An enum's own is Python code, and whoever formats lines looks up by these.
+    __hash__ = object.__hash__
 
     @property
     def id(self) -> int:

@@ -6,6 +6,7 @@ cursor, hide itself, reverse a line, start a new one or look like a field.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _INVISIBLE = (
@@ -16,6 +17,10 @@ _INVISIBLE = (
 """Blank or ignorable though Unicode calls them letters, marks or symbols (DerivedCoreProperties 15)."""
 _MARKS_IN_A_ROW = 3
 """More combining marks than this on one letter are a tower that covers the lines around it."""
+
+
+_PLAIN = re.compile(r"[!-Z\\^-~]*").fullmatch
+"""Printable ASCII without blank and square brackets, as nearly every field is."""
 
 
 def visible(text: str) -> str:
@@ -42,6 +47,8 @@ def one_line(text: str) -> str:
 
 def field(text: str) -> str:
     """Like `visible`, and free of spaces and square brackets, which separate fields of a log line."""
+    if _PLAIN(text) is not None:
+        return text
     shown = visible(text)
     if " " not in shown and "[" not in shown and "]" not in shown:
         return shown

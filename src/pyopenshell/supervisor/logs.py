@@ -38,9 +38,13 @@ SETTLE_SECONDS = 0.02
 """For how long the line of something allowed may wait unformatted; any other event takes it along at once."""
 SETTLE_EVENTS = 64
 """Lines that may wait so; formatting as many takes about 0.3 ms of the event loop."""
+TEXTS_KEPT = 1024
+"""Formatted events that may come again."""
 DENIALS_KEPT = 100
 DENIAL_LINE_LIMIT = 4096
 """Bytes of one line in `/v1/denials` (contract/sandbox.md 6.1)."""
+_MANY = (HttpEvent, NetworkEvent)
+_ALLOWED, _REFUSED = Action.ALLOWED, Action.DENIED
 _SEED_BYTES = 256 * 1024
 _DENIED = re.compile(r"^\S+ OCSF [A-Z]+:\S+ \[[A-Z]+\] DENIED ")
 _NAMES = re.compile(r"openshell(?:-ocsf)?\.\d{4}-\d{2}-\d{2}\.log")
@@ -99,9 +103,11 @@ class AuditLog:
         self._queue: deque[tuple[str, str]] = deque()
         self._fresh: list[tuple[float, Event]] = []
         """What was allowed, not formatted yet."""
+        self._texts: dict[int, tuple[Event, str]] = {}
+        """By identity: whoever repeats an event repeats the very object, which is kept here and so keeps its number."""
         self._settling: asyncio.TimerHandle | None = None
-        self._day = (-1, "", "")
-        """Day number since 1970, and its two file names."""
+        self._day = (0.0, 0.0, "", "")
+        """First second of a day and of the next one, and its two file names."""
         self._writer: asyncio.Task[None] | None = None
         self._writing = 0
         self._files: dict[str, int] = {}
@@ -146,7 +152,14 @@ class AuditLog:
 
     def emit(self, event: Event) -> None:
         try:
-            self._emit(event)
+            if isinstance(event, _MANY) and event.action is _ALLOWED:
+                self._fresh.append((self._clock(), event))
+                if len(self._fresh) >= SETTLE_EVENTS:
+                    self._settle()
+                if self._settling is None:
+                    self._settling = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._write_soon)
+            else:
+                self._at_once(event)
         except Exception as error:  # noqa: BLE001 - a sink that raises would take the proxy's connection with it
             self._say(error)
 
@@ -164,18 +177,14 @@ class AuditLog:
             os.close(descriptor)
         self._files.clear()
 
-    def _emit(self, event: Event) -> None:
+    def _at_once(self, event: Event) -> None:
         now = self._clock()
-        if isinstance(event, HttpEvent | NetworkEvent) and event.action is Action.ALLOWED:
-            self._fresh.append((now, event))
-            if len(self._fresh) >= SETTLE_EVENTS:
-                self._settle()
-            if self._settling is None:
-                self._settling = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._write_soon)
-            return
         if self._fresh:
             self._settle()
-        self._line(now, event)
+        line = self._line(now, event, shorthand(event))
+        # By the event's own action: a path may contain the word, and must not become a refusal by that.
+        if getattr(event, "action", None) is _REFUSED:
+            self.denials.add(line)
         self._write_soon()
 
     def _write_soon(self) -> None:
@@ -190,25 +199,31 @@ class AuditLog:
     def _settle(self) -> None:
         """Format what waits, in the order it came."""
         fresh, self._fresh = self._fresh, []
+        texts = self._texts
         for now, event in fresh:
             try:
-                self._line(now, event)
+                known = texts.get(id(event))
+                if known is None:
+                    if len(texts) >= TEXTS_KEPT:
+                        texts.clear()
+                    known = texts[id(event)] = event, shorthand(event)
+                self._line(now, event, known[1])
             except Exception as error:  # noqa: BLE001 - as in emit: one bad event must not take the others along
                 self._say(error)
 
-    def _line(self, now: float, event: Event) -> None:
+    def _line(self, now: float, event: Event, text: str) -> str:
         time_ms = int(now * 1000)
-        text = shorthand(event)
         line = format_line(time_ms, text)
-        # By the event's own action: a path may contain the word, and must not become a refusal by that.
-        if getattr(event, "action", None) is Action.DENIED:
-            self.denials.add(line)
-        self._enqueue(self._name(now), line)
+        first, following, name, _ = self._day
+        if not first <= now < following:
+            name = self._name(now)
+        self._enqueue(name, line)
         if self._ocsf:
             body = record(event, time_ms, self._sandbox_id, pyopenshell.__version__)
             self._enqueue(self._name(now, ocsf=True), json.dumps(body, separators=(",", ":")))
         if self._forward:
             self._forward(time_ms, event, text)
+        return line
 
     def _enqueue(self, name: str, line: str) -> None:
         if len(self._queue) + self._writing >= self._limit:
@@ -254,11 +269,13 @@ class AuditLog:
                 data = data[os.write(descriptor, data) :]
 
     def _name(self, now: float, *, ocsf: bool = False) -> str:
-        number = int(now // 86400)
-        if number != self._day[0]:
+        first, following, name, ocsf_name = self._day
+        if not first <= now < following:
             day = f"{datetime.datetime.fromtimestamp(now, datetime.UTC):%Y-%m-%d}"
-            self._day = (number, f"openshell.{day}.log", f"openshell-ocsf.{day}.log")
-        return self._day[2] if ocsf else self._day[1]
+            name, ocsf_name = f"openshell.{day}.log", f"openshell-ocsf.{day}.log"
+            first = now // 86400 * 86400
+            self._day = (first, first + 86400, name, ocsf_name)
+        return ocsf_name if ocsf else name
 
     def _file(self, name: str) -> int:
         descriptor = self._files.get(name)
