@@ -50,18 +50,18 @@ from pyopenshell.supervisor.proxy.records import (
 )
 
 if TYPE_CHECKING:
-    from pyopenshell.audit.events import HttpEvent
     from pyopenshell.supervisor.current import Current
     from pyopenshell.supervisor.proxy.caller import Caller, Handle
     from pyopenshell.supervisor.proxy.channel import Channel, Timer
     from pyopenshell.supervisor.proxy.context import Limits
     from pyopenshell.supervisor.proxy.relay import Relay
+    from pyopenshell.supervisor.proxy.verdicts import Verdicts
 
 VIA = "Via: 1.1 openshell-sandbox\r\n"
 _HOST = frozenset({b"host"})
 _NONE: frozenset[bytes] = frozenset()
 _REMEMBERED = 32
-"""Destinations (forward door) or allowed requests (tunnel) one connection keeps the verdict of."""
+"""Destinations one connection of the forward door keeps the admission of."""
 
 
 class Desk(Protocol):
@@ -72,6 +72,7 @@ class Desk(Protocol):
     record: Recorder
     limits: Limits
     bodies: Budget
+    verdicts: Verdicts
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call later, unless cancelled."""
@@ -301,12 +302,11 @@ class _Upgrade:
 class TunnelDoor(Judge):
     """Requests inside one CONNECT tunnel: the destination is fixed, only method, path and query are judged."""
 
-    __slots__ = ("_known", "_names", "_route", "admission", "scheme")
+    __slots__ = ("_names", "_route", "admission", "scheme")
 
     def __init__(self, desk: Desk, admission: Admission, scheme: str) -> None:
         super().__init__(desk, "L7_REQUEST")
         self.scheme = scheme
-        self._known: dict[tuple[str, str], tuple[Decision, HttpEvent]] = {}
         host, port = admission.host, admission.port
         self._names = frozenset({spelled(host, port, scheme).encode(), f"{bracketed(host)}:{port}".encode()})
         self.admission = admission
@@ -324,9 +324,8 @@ class TunnelDoor(Judge):
                 self.refuse(relay, renewed, close=True)
                 return
             self.admission = admission = renewed
-            self._known.clear()
             self._route = _route(admission, tls=self.scheme == "https")
-        target = head.target
+        method, target = head.method, head.target
         if target[0] != "/" or head.host not in self._names:
             named = self._named(head)
             if named is None:
@@ -339,34 +338,30 @@ class TunnelDoor(Judge):
         if head.reroute:
             self.deny_reroute(relay, self.scheme, admission, head, target)
             return
-        known = self._known.get((head.method, target)) if not head.override else None
+        verdicts = self.desk.verdicts
+        question = admission.cell, self.scheme, method, target
+        known = verdicts.known.get(question) if not head.override else None
         if known is None:
-            decision, method = self.judge(admission, head, target)
+            decision, judged = self.judge(admission, head, target)
             if not decision.allowed:
                 extra = self._host_line(head)
                 if not self.read(relay, self.scheme, admission, head, target, decision, extra):
-                    self.deny_request(relay, self.scheme, admission, method, target, decision)
+                    self.deny_request(relay, self.scheme, admission, judged, target, decision)
                 return
             path = decision.path or without_query(target)
-            event = request_event(self.word, self.scheme, admission, head.method, path, decision, None)
+            event = request_event(self.word, self.scheme, admission, method, path, decision, None)
             if not head.override:
-                self._remember(head.method, target, decision, event)
+                verdicts.add(question, decision, event)
         else:
             decision, event = known
         self.desk.record.emit(event)
-        self.send(relay, self._route, head, decision, target, self._host_line(head))
+        self.send(relay, self._route, head, decision, target, "" if head.host is not None else self._host_line(head))
 
     def _host_line(self, head: Head) -> str:
         """Without a Host the server would pick its own default site, which nobody judged."""
         if head.host is not None:
             return ""
         return f"Host: {spelled(self.admission.host, self.admission.port, self.scheme)}\r\n"
-
-    def _remember(self, method: str, target: str, decision: Decision, event: HttpEvent) -> None:
-        """Cells are immutable, so the same question has the same answer, and the same event, until the next reload."""
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[method, target] = (decision, event)
 
     def _named(self, head: Head) -> str | None:
         """The origin-form target when request line and Host both mean this tunnel, else None."""

@@ -40,6 +40,7 @@ from pyopenshell.supervisor.proxy.sniff import INTERNAL_ERROR
 from pyopenshell.supervisor.proxy.tls import UpstreamTrust
 from pyopenshell.supervisor.proxy.tlsstream import distrust
 from pyopenshell.supervisor.proxy.transport import Side, Tunnel, reset
+from pyopenshell.supervisor.proxy.verdicts import Verdicts
 from pyopenshell.supervisor.proxy.watch import Watch
 from pyopenshell.supervisor.proxy.websocket import Assemblies, WebSocket
 from pyopenshell.supervisor.proxy.wildcards import Wildcards
@@ -92,6 +93,7 @@ class Plane:
         self._tunnels: dict[Tunnel, Admission] = {}
         self._sockets: set[WebSocket] = set()
         self.bodies = Budget(self.limits.content_held)
+        self.verdicts = Verdicts()
         self.assemblies = Assemblies(self.limits.messages_active, self.limits.messages_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch = Watch(self, self._tick)
@@ -135,6 +137,7 @@ class Plane:
         """
         self._pool.clear()
         self._trust.forget()
+        self.verdicts.clear()
         for relay in list(self._relays):
             door = relay.door
             if isinstance(door, TunnelDoor | ForwardDoor):

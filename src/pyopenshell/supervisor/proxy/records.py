@@ -38,6 +38,7 @@ _PHRASES = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
+_INFO, _ALLOWED = Severity.INFO, Action.ALLOWED
 _TRUST_ADVICE = "point it at $SSL_CERT_FILE, or ask for `tls: skip` on this endpoint"
 ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -108,7 +109,7 @@ def request_event(
         return HttpEvent(method, severity, action, scheme, host, port, path, who, rule, "l7", text, text, audit=True)
     engine = "l7" if admission.cell.inspected else "opa"
     text = f"{word} allow {method} {host}:{port}{path}"
-    return HttpEvent(method, Severity.INFO, Action.ALLOWED, scheme, host, port, path, who, rule, engine, message=text)
+    return HttpEvent(method, _INFO, _ALLOWED, scheme, host, port, path, who, rule, engine, "", text)
 
 
 _ENGINES = {"graphql": "l7-graphql", "json-rpc": "l7-jsonrpc", "mcp": "l7-mcp"}

@@ -1,0 +1,71 @@
+"""What is remembered of earlier verdicts: for all connections of one program, never beyond it or the policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import cast
+
+import pytest
+
+from pyopenshell.audit.events import Action, HttpEvent, Severity
+from pyopenshell.policy.decision import Cell, Connection, Decision
+from pyopenshell.policy.engine import compile as compile_policy
+from pyopenshell.policy.model import Policy
+from pyopenshell.supervisor.proxy.verdicts import LONGEST, Verdicts
+from tests.supervisor.proxy.rig import CURL, Client, Upstream, rest, rig, rule
+
+API = rule("api", rest("api.test", ("GET", "/pub/**"), port=80))
+NARROWER = rule("api", rest("api.test", ("GET", "/pub/b"), port=80))
+EVENT = HttpEvent("GET", Severity.INFO, Action.ALLOWED, "http", "api.test", 80, "/pub/a")
+WGET = dataclasses.replace(CURL, exe="/usr/bin/wget")
+
+
+def get(client: Client) -> int:
+    client.connect("api.test:80")
+    return client.request("GET /pub/a HTTP/1.1\nHost: api.test\n\n").status
+
+
+async def test_the_next_connection_asks_the_engine_nothing_but_is_logged(
+    plain_upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig(API, upstreams={("api.test", 80): plain_upstream.address}) as r:
+        cell = r.current.engine.connect(Connection("api.test", 80, CURL.exe, CURL.ancestors))
+        asked: list[str] = []
+        decide = type(cell).decide
+
+        def counted(self: Cell, method: str, target: str) -> Decision:
+            asked.append(target)
+            return decide(self, method, target)
+
+        monkeypatch.setattr(type(cell), "decide", counted)
+        assert [await r.run(get), await r.run(get)] == [200, 200]
+        assert asked == ["/pub/a"]
+        assert [line for line in r.log.lines() if line.startswith("HTTP:")] == [
+            "HTTP:GET [INFO] ALLOWED GET http://api.test/pub/a [policy:api engine:l7]"
+        ] * 2
+
+
+async def test_nothing_is_remembered_across_policies(plain_upstream: Upstream) -> None:
+    async with rig(API, upstreams={("api.test", 80): plain_upstream.address}) as r:
+        assert await r.run(get) == 200
+        r.set_policy(NARROWER)
+        assert await r.run(get) == 403
+
+
+async def test_one_program_s_permit_is_no_other_s(plain_upstream: Upstream) -> None:
+    other = rule("other", rest("api.test", ("GET", "/other"), port=80), binaries=(WGET.exe,))
+    async with rig(API, other, upstreams={("api.test", 80): plain_upstream.address}) as r:
+        assert await r.run(get) == 200
+        r.identifier.identity = WGET
+        assert await r.run(get) == 403
+
+
+def test_a_program_that_never_asks_the_same_thing_twice_costs_no_memory() -> None:
+    cell = compile_policy(Policy(rules=(API,))).connect(Connection("api.test", 80, CURL.exe))
+    verdicts = Verdicts(most=3)
+    for number in range(10):
+        verdicts.add((cast("Cell", cell), "http", "GET", f"/{number}"), Decision(True), EVENT)
+        assert 1 <= len(verdicts.known) <= 3
+    verdicts.clear()
+    verdicts.add((cast("Cell", cell), "http", "GET", "/" + "x" * LONGEST), Decision(True), EVENT)
+    assert not verdicts.known
