@@ -22,6 +22,8 @@ SHUTDOWN_SECONDS = 5.0
 """For the peer's end after our close_notify."""
 _READ = 16384
 """Plain bytes taken out of OpenSSL at a time: no record holds more, so a record that was read at all was read whole."""
+_ROOM = 65536
+"""Bytes read from a connection, or kept for it, at a time: few enough to stay in a cache on their way through."""
 _CLOSED = "connection closed during the TLS handshake"
 
 
@@ -53,7 +55,19 @@ class ClosedInHandshakeError(ConnectionResetError):
         """It had been sent our part of the handshake, which for a server holds the certificate."""
 
 
-class TlsStream(asyncio.Protocol):
+class _Turn:
+    """What the streams of one event loop share."""
+
+    __slots__ = ("__weakref__", "batch", "room")
+
+    def __init__(self) -> None:
+        self.batch: list[TlsStream] = []
+        """Those with records to send before the loop waits again."""
+        self.room = memoryview(bytearray(_ROOM))
+        """Where records arrive, one connection's at a time: they are taken over before the next read."""
+
+
+class TlsStream(asyncio.BufferedProtocol):
     """The protocol of the TCP transport from the moment TLS begins; tells its side what the connection does."""
 
     __slots__ = (
@@ -61,7 +75,6 @@ class TlsStream(asyncio.Protocol):
         "_batch",
         "_closing",
         "_done",
-        "_due",
         "_ended",
         "_feed",
         "_held",
@@ -71,12 +84,14 @@ class TlsStream(asyncio.Protocol):
         "_on_session",
         "_outgoing",
         "_read",
+        "_room",
         "_server",
         "_side",
         "_take",
         "_tcp",
         "_timer",
         "_write",
+        "due",
     )
 
     def __init__(
@@ -109,10 +124,12 @@ class TlsStream(asyncio.Protocol):
         self._held = 0
         """Bytes to send that go with the first data we write: a server's session ticket, which nobody waits for."""
         self._answered = False
-        self._due = False
-        """In the batch."""
-        batch = _batches.get(loop)
-        self._batch = _batches.setdefault(loop, []) if batch is None else batch
+        self.due = False
+        """In the batch of this turn."""
+        turn = _turns.get(loop)
+        if turn is None:
+            turn = _turns[loop] = _Turn()
+        self._batch, self._room = turn.batch, turn.room
         self._closing = False
         """Our close_notify went out; what still comes is dropped."""
         self._ended = False
@@ -168,8 +185,7 @@ class TlsStream(asyncio.Protocol):
             self._timer = None
 
     def send(self) -> None:
-        """Send what was encrypted in this turn of the event loop."""
-        self._due = False
+        """Send what is encrypted."""
         tcp = self._tcp
         if not tcp.is_closing():
             data = self._take()
@@ -199,10 +215,13 @@ class TlsStream(asyncio.Protocol):
             # A connection whose keys are gone; the loss is reported by its transport.
             self._tcp.abort()
             return
-        if not self._due:
+        if sent >= _READ and self._outgoing.pending >= _ROOM:
+            # Much at once goes out while it is in the CPU's cache.
+            self.send()
+        elif not self.due:
             # Sent behind whatever else this turn of the event loop reads: waking a sleeping CPU for each record by
             # itself would cost more than the record, and what is written in pieces leaves as one.
-            self._due = True
+            self.due = True
             batch = self._batch
             if not batch:
                 self._loop.call_soon(_send, batch)
@@ -233,8 +252,11 @@ class TlsStream(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------------------------ protocol
 
-    def data_received(self, data: bytes) -> None:
-        self._feed(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._feed(self._room[:nbytes])
         if self._done is not None:
             self._shake()
             if self._done is not None or not self._incoming.pending:
@@ -250,14 +272,16 @@ class TlsStream(asyncio.Protocol):
         except ssl.SSLError as error:
             self._deliver([], error)
             return
-        if not plain or self._incoming.pending:
+        if not plain or (self._incoming.pending and len(plain) < _READ):
             self._deliver([plain] if plain else [])
-        else:
-            # One record, which is nearly always all there is. Asking for more would cost an exception each time. An
-            # answer to a message of TLS itself may wait for our next record.
-            if self._on_session is not None:
-                self._offer_session()
-            self._side.received(plain)
+            return
+        # One record, which is nearly always all there is: asking for more would cost an exception each time. An answer
+        # to a message of TLS itself may wait for our next record.
+        if self._on_session is not None:
+            self._offer_session()
+        self._side.received(plain)
+        if self._incoming.pending:
+            self._deliver([])
 
     def _answer(self) -> None:
         """Send what OpenSSL itself wants to say: the answer to a change of keys, an alert."""
@@ -266,22 +290,26 @@ class TlsStream(asyncio.Protocol):
 
     def _deliver(self, pieces: list[bytes], failure: ssl.SSLError | None = None) -> None:
         """Hand on `pieces` and what else can be decrypted, then what ended it."""
+        side, incoming, read = self._side, self._incoming, self._read
         ended = False
         try:
             while failure is None:
-                plain = self._read(_READ)
+                plain = read(_READ)
                 if not plain:
                     ended = True
                     break
-                pieces.append(plain)
-                if not self._incoming.pending:
+                if len(plain) == _READ and not pieces and self._on_session is None:
+                    # The middle of something long: in the CPU's cache now, and not to be copied into one piece.
+                    side.received(plain)
+                else:
+                    pieces.append(plain)
+                if not incoming.pending:
                     break
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
             failure = error
         self._answer()
-        side = self._side
         if pieces:
             if self._on_session is not None:
                 self._offer_session()
@@ -335,12 +363,12 @@ class TlsStream(asyncio.Protocol):
         self._side.resume_writing()
 
 
-_batches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[TlsStream]] = weakref.WeakKeyDictionary()
-"""For each event loop, the streams with records to send before it waits again."""
+_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn] = weakref.WeakKeyDictionary()
 
 
 def _send(batch: list[TlsStream]) -> None:
     streams = batch[:]
     batch.clear()
     for stream in streams:
+        stream.due = False
         stream.send()
