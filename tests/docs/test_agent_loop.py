@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import json
 import re
 from typing import Any
@@ -18,6 +19,7 @@ from pyopenshell.supervisor.denial import Denial, envelope, http_response
 from pyopenshell.supervisor.denials.ledger import CAPACITY
 from pyopenshell.supervisor.logs import DENIAL_LINE_LIMIT, DENIALS_KEPT
 from pyopenshell.supervisor.proposals import State
+from pyopenshell.supervisor.proxy.admission import request_denial
 from pyopenshell.supervisor.proxy.context import Limits
 from pyopenshell.supervisor.proxy.destination import CONTROL_PLANE_PORTS
 from tests.docs.code import argument, arguments, calls, modules, page, values
@@ -25,6 +27,8 @@ from tests.docs.code import argument, arguments, calls, modules, page, values
 TEXT = page("agent-loop.md")
 ROOM = "supervisor"
 EXAMPLES = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)]
+MAKERS = ("Denial", "replace", "request_denial")
+"""What makes denials."""
 DENIALS = [example for example in EXAMPLES if "denial_id" in example]
 
 
@@ -38,7 +42,7 @@ def part(title: str) -> str:
 def conditions() -> set[str]:
     """Of denials: the engine's, the destination guard's, and those the doors name themselves."""
     carried = ("decision.condition.value", "refusal.condition")
-    own = arguments("Denial", "replace", keyword="condition", position=None, room=ROOM, elsewhere=carried.__contains__)
+    own = arguments(*MAKERS, keyword="condition", position=None, room=ROOM, elsewhere=carried.__contains__)
     return own | arguments("Refusal", keyword="condition", position=2, room=ROOM) | {one.value for one in Condition}
 
 
@@ -46,7 +50,7 @@ def denial_errors() -> set[str]:
     field = next(one for one in dataclasses.fields(Denial) if one.name == "error")
     return {str(field.default)} | {
         text
-        for found in calls("Denial", "replace", room=f"{ROOM}/proxy")
+        for found in calls(*MAKERS, room=f"{ROOM}/proxy")
         if (value := argument(found, "error", None)) is not None
         for text in values(value, found, lambda _: False)
     }
@@ -54,8 +58,9 @@ def denial_errors() -> set[str]:
 
 def stages() -> set[str]:
     carried = "intent.stage".__eq__
-    own = arguments("Denial", "replace", keyword="stage", position=None, room=ROOM, elsewhere=carried)
-    return own | arguments("Intent", keyword="stage", position=0, room=ROOM)
+    own = arguments(*MAKERS, keyword="stage", position=None, room=ROOM, elsewhere=carried)
+    usual = inspect.signature(request_denial).parameters["stage"].default
+    return own | {usual} | arguments("Intent", keyword="stage", position=0, room=ROOM)
 
 
 def proxy_errors() -> set[str]:

@@ -178,6 +178,21 @@ def http_response(denial: Denial, *, proposals_enabled: bool, close: bool) -> by
     return head.encode("ascii", "replace") + body
 
 
+class Answer:
+    """`http_response` of a denial that may come again: all but its id stays the same."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, denial: Denial, *, proposals_enabled: bool, close: bool) -> None:
+        response = http_response(denial, proposals_enabled=proposals_enabled, close=close)
+        # Nobody can have known this id before, so it stands where we wrote it and nowhere else.
+        self._parts = response.split(denial.id.encode())
+
+    def to(self, denial: Denial) -> bytes:
+        """The answer to the same refusal under its id, which is as long as any."""
+        return denial.id.encode().join(self._parts)
+
+
 def proxy_status(error: str, details: str) -> str:
     """The `Proxy-Status` line (RFC 9209), CRLF included. `error` is one of its error types, `details` plain ASCII."""
     return f'Proxy-Status: openshell; error={error}; details="{details}"\r\n'
@@ -191,4 +206,6 @@ def _status_error(denial: Denial) -> str:
 
 def _token(text: str) -> str:
     """Header-safe: rule names are an author's text."""
+    if text.isascii() and text.isprintable():
+        return text[:200]
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)[:200]

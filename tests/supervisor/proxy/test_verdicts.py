@@ -12,7 +12,7 @@ from pyopenshell.policy.decision import Cell, Connection, Decision
 from pyopenshell.policy.engine import compile as compile_policy
 from pyopenshell.policy.model import Policy
 from pyopenshell.supervisor.proxy.verdicts import LONGEST, Verdicts
-from tests.supervisor.proxy.rig import CURL, Client, Upstream, rest, rig, rule
+from tests.supervisor.proxy.rig import CURL, Client, Response, Upstream, rest, rig, rule
 
 API = rule("api", rest("api.test", ("GET", "/pub/**"), port=80))
 NARROWER = rule("api", rest("api.test", ("GET", "/pub/b"), port=80))
@@ -45,11 +45,37 @@ async def test_the_next_connection_asks_the_engine_nothing_but_is_logged(
         ] * 2
 
 
+async def test_a_refusal_that_comes_again_has_an_id_event_and_count_of_its_own(plain_upstream: Upstream) -> None:
+    def ask(client: Client) -> list[Response]:
+        client.connect("api.test:80")
+        close = "Connection: close\n"
+        return [client.request(f"GET /no HTTP/1.1\nHost: api.test\n{more}\n") for more in ("", "", close)]
+
+    async with rig(API, upstreams={("api.test", 80): plain_upstream.address}) as r:
+        answers = await r.run(ask)
+        r.current.proposals_enabled = True
+        answers += await r.run(ask)
+        assert [answer.status for answer in answers] == [403] * 6
+        ids = [answer.json["denial_id"] for answer in answers]
+        assert len(set(ids)) == 6
+        assert (
+            ids == [denial.id for denial in r.denials] == [answer.headers["x-openshell-denial"] for answer in answers]
+        )
+        assert [f"[denial:{one}]" in line for one, line in zip(ids, r.log.lines()[1:4], strict=False)] == [True] * 3
+        without = [{**answer.json, "denial_id": ""} for answer in answers]
+        assert without[0] == without[1] == without[2] != without[3] == without[4] == without[5]
+        assert [bool(answer.json["next_steps"]) for answer in answers] == [False] * 3 + [True] * 3
+        assert ["connection" in answer.headers for answer in answers] == [False, False, True] * 2
+        assert all(one in answer.headers["proxy-status"] for one, answer in zip(ids, answers, strict=True))
+
+
 async def test_nothing_is_remembered_across_policies(plain_upstream: Upstream) -> None:
     async with rig(API, upstreams={("api.test", 80): plain_upstream.address}) as r:
         assert await r.run(get) == 200
         r.set_policy(NARROWER)
         assert await r.run(get) == 403
+        r.set_policy(API)
+        assert await r.run(get) == 200
 
 
 async def test_one_program_s_permit_is_no_other_s(plain_upstream: Upstream) -> None:
@@ -64,8 +90,15 @@ def test_a_program_that_never_asks_the_same_thing_twice_costs_no_memory() -> Non
     cell = compile_policy(Policy(rules=(API,))).connect(Connection("api.test", 80, CURL.exe))
     verdicts = Verdicts(most=3)
     for number in range(10):
-        verdicts.add((cast("Cell", cell), "http", "GET", f"/{number}"), Decision(True), EVENT)
-        assert 1 <= len(verdicts.known) <= 3
+        question = cast("Cell", cell), "http", "GET", f"/{number}"
+        if number % 2:
+            verdicts.permit(question, Decision(True), EVENT)
+        else:
+            verdicts.refuse(question, Decision(False))
+        assert 1 <= len(verdicts.permits) + len(verdicts.refusals) <= 3
     verdicts.clear()
-    verdicts.add((cast("Cell", cell), "http", "GET", "/" + "x" * LONGEST), Decision(True), EVENT)
-    assert not verdicts.known
+    long = cast("Cell", cell), "http", "GET", "/" + "x" * LONGEST
+    verdicts.permit(long, Decision(True), EVENT)
+    assert verdicts.refuse(long, Decision(False)) is None
+    assert not verdicts.permits
+    assert not verdicts.refusals

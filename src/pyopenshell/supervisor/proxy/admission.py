@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyopenshell.audit.text import field
 from pyopenshell.isolation.identity import Identifier, Identity, IdentityError
@@ -76,22 +76,25 @@ class Admission:
         return self.intent.port
 
 
-def request_denial(admission: Admission, method: str, path: str) -> Denial:
-    """The parts of an L7 denial that come from who asked whom for what."""
+def request_denial(
+    admission: Admission, method: str, path: str, detail: str, *, stage: str = "l7", **verdict: Any
+) -> Denial:
+    """An L7 denial: who asked whom for what, why not, and `verdict`, which is the other fields of `Denial`."""
     identity = admission.identity
+    verdict.setdefault("policy", admission.cell.decision.rule)
     return Denial(
         layer="l7",
-        stage="l7",
+        stage=stage,
         host=admission.host,
         port=admission.port,
-        detail="",
+        detail=detail,
         binary=identity.exe,
         ancestors=identity.ancestors,
         pid=identity.pid,
         sha256=identity.sha256,
         method=method,
         path=path,
-        policy=admission.cell.decision.rule,
+        **verdict,
     )
 
 
@@ -101,8 +104,10 @@ def denied_request(admission: Admission, method: str, target: str, decision: Dec
     hopeless = decision.condition in (Condition.REQUEST_TARGET, Condition.CONTENT, Condition.PROTOCOL)
     path = decision.path or without_query(target)
     protocols = admission.cell.protocols
-    return dataclasses.replace(
-        request_denial(admission, method, path),
+    return request_denial(
+        admission,
+        method,
+        path,
         error="invalid_request_target" if bad else "policy_denied",
         status=400 if bad else 403,
         detail=decision.reason or f"{method} {field(path)} not permitted by policy",

@@ -9,14 +9,13 @@ framework joins them with the request's own path and query differs, so any secon
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from pyopenshell.audit.text import field
 from pyopenshell.policy.decision import Condition, Decision
 from pyopenshell.policy.operations import UPGRADE
-from pyopenshell.supervisor.denial import Denial, http_response
+from pyopenshell.supervisor.denial import Answer, Denial, http_response
 from pyopenshell.supervisor.proxy.admission import (
     Admission,
     Admitter,
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
     from pyopenshell.supervisor.proxy.channel import Channel, Timer
     from pyopenshell.supervisor.proxy.context import Limits
     from pyopenshell.supervisor.proxy.relay import Relay
-    from pyopenshell.supervisor.proxy.verdicts import Verdicts
+    from pyopenshell.supervisor.proxy.verdicts import Occasion, Verdicts
 
 VIA = "Via: 1.1 openshell-sandbox\r\n"
 _HOST = frozenset({b"host"})
@@ -136,12 +135,20 @@ class Judge:
         line = f"{head.method} {sent} HTTP/1.{head.minor}\r\n{extra}"
         relay.forward(route, rebuild(line.encode("ascii"), head, drop=_HOST if extra else _NONE))
 
-    def refuse(self, relay: Relay, denial: Denial, *, close: bool = False) -> None:
-        """Answer with the envelope; the event was written."""
+    def refuse(
+        self, relay: Relay, denial: Denial, *, close: bool = False, answers: dict[Occasion, Answer] | None = None
+    ) -> None:
+        """Answer with the envelope; the event was written. `answers` are those that this very refusal had before."""
         self._flight = None
-        close = close or relay.must_close
-        enabled = self.desk.current.proposals_enabled
-        relay.answer(http_response(denial, proposals_enabled=enabled, close=close), close=close)
+        occasion = enabled, close = self.desk.current.proposals_enabled, close or relay.must_close
+        if answers is None:
+            response = http_response(denial, proposals_enabled=enabled, close=close)
+        else:
+            answer = answers.get(occasion)
+            if answer is None:
+                answer = answers[occasion] = Answer(denial, proposals_enabled=enabled, close=close)
+            response = answer.to(denial)
+        relay.answer(response, close=close)
 
     def read(
         self, relay: Relay, scheme: str, admission: Admission, head: Head, target: str, decision: Decision, extra: str
@@ -179,10 +186,17 @@ class Judge:
             reading.cancel()
 
     def deny_request(
-        self, relay: Relay, scheme: str, admission: Admission, method: str, target: str, decision: Decision
+        self,
+        relay: Relay,
+        scheme: str,
+        admission: Admission,
+        method: str,
+        target: str,
+        decision: Decision,
+        answers: dict[Occasion, Answer] | None = None,
     ) -> None:
-        """An L7 denial from the engine's decision."""
-        self.refuse_l7(relay, scheme, admission, denied_request(admission, method, target, decision))
+        """An L7 denial from the engine's decision. `answers` as for `refuse`."""
+        self.refuse_l7(relay, scheme, admission, denied_request(admission, method, target, decision), answers=answers)
 
     def upgrade(
         self, relay: Relay, scheme: str, admission: Admission, route: Route, head: Head, target: str, extra: str
@@ -212,8 +226,10 @@ class Judge:
     ) -> None:
         """A protocol switch that cannot be inspected."""
         path = without_query(target)
-        denial = dataclasses.replace(
-            request_denial(admission, head.method, path),
+        denial = request_denial(
+            admission,
+            head.method,
+            path,
             error="unsupported_l7_protocol",
             detail=f"Upgrade: {field(head.upgrade)} cannot be inspected on this endpoint: {reason}",
             condition="unsupported_protocol",
@@ -223,8 +239,10 @@ class Judge:
 
     def deny_reroute(self, relay: Relay, scheme: str, admission: Admission, head: Head, target: str) -> None:
         """A second path beside the one that is judged."""
-        denial = dataclasses.replace(
-            request_denial(admission, head.method, without_query(target)),
+        denial = request_denial(
+            admission,
+            head.method,
+            without_query(target),
             error="invalid_request_target",
             status=400,
             detail=f"{head.reroute} names another path than the request line",
@@ -234,11 +252,18 @@ class Judge:
         self.refuse_l7(relay, scheme, admission, denial)
 
     def refuse_l7(
-        self, relay: Relay, scheme: str, admission: Admission, denial: Denial, *, close: bool = False
+        self,
+        relay: Relay,
+        scheme: str,
+        admission: Admission,
+        denial: Denial,
+        *,
+        close: bool = False,
+        answers: dict[Occasion, Answer] | None = None,
     ) -> None:
         who = actor(admission.identity)
         self.desk.record.refused_request(self.word, scheme, denial, who)
-        self.refuse(relay, denial, close=close)
+        self.refuse(relay, denial, close=close, answers=answers)
 
     def failed(self, relay: Relay, failure: Failure) -> bytes:
         """The relay's upstream failed."""
@@ -340,18 +365,23 @@ class TunnelDoor(Judge):
             return
         verdicts = self.desk.verdicts
         question = admission.cell, self.scheme, method, target
-        known = verdicts.known.get(question) if not head.override else None
+        known = verdicts.permits.get(question) if not head.override else None
         if known is None:
+            refused = verdicts.refusals.get(question) if not head.override else None
+            if refused is not None:
+                self.deny_request(relay, self.scheme, admission, method, target, *refused)
+                return
             decision, judged = self.judge(admission, head, target)
             if not decision.allowed:
                 extra = self._host_line(head)
                 if not self.read(relay, self.scheme, admission, head, target, decision, extra):
-                    self.deny_request(relay, self.scheme, admission, judged, target, decision)
+                    answers = verdicts.refuse(question, decision) if not head.override else None
+                    self.deny_request(relay, self.scheme, admission, judged, target, decision, answers)
                 return
             path = decision.path or without_query(target)
             event = request_event(self.word, self.scheme, admission, method, path, decision, None)
             if not head.override:
-                verdicts.add(question, decision, event)
+                verdicts.permit(question, decision, event)
         else:
             decision, event = known
         self.desk.record.emit(event)
@@ -381,8 +411,10 @@ class TunnelDoor(Judge):
     def _mismatch(self, relay: Relay, head: Head) -> None:
         admission = self.admission
         path = without_query(head.target) if head.target[0] == "/" else ""
-        denial = dataclasses.replace(
-            request_denial(admission, head.method, path),
+        denial = request_denial(
+            admission,
+            head.method,
+            path,
             error="request_authority_mismatch",
             detail=f"request names another authority than its tunnel to {admission.host}:{admission.port}",
             condition="request_authority_mismatch",

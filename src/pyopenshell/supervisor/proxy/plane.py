@@ -536,8 +536,10 @@ class Plane:
 
     def not_inspectable(self, side: Side, admission: Admission, detail: str, alert: bytes = b"") -> None:
         """Refuse a tunnel whose bytes cannot be judged: `alert`, or the envelope inside the tunnel; then the end."""
-        denial = dataclasses.replace(
-            request_denial(admission, "", ""),
+        denial = request_denial(
+            admission,
+            "",
+            "",
             stage="connect-l7-parse-rejection",
             error="unsupported_l7_protocol",
             detail=f"CONNECT_L7 blocked unsupported tunnel protocol for {admission.host}:{admission.port}: {detail}",
