@@ -226,6 +226,24 @@ async def test_the_same_event_again_has_its_own_time_and_day(tmp_path: Path) -> 
     assert [f"/other/{number} " in before[3 + number] for number in range(3)] == [True] * 3
 
 
+async def test_of_many_refusals_the_first_is_written_at_once_and_none_is_lost(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    file = tmp_path / "log" / "openshell.2026-03-01.log"
+    log.emit(denied("/0"))
+    async with asyncio.timeout(60):
+        while "/0 " not in file.read_text():
+            await asyncio.sleep(0)
+        for number in range(1, 500):
+            log.emit(denied(f"/{number}"))
+        assert "/499 " in log.denials.newest(1)[0], "whoever asks for them does not wait for the disk"
+        while "/499 " not in file.read_text():
+            await asyncio.sleep(0.01)  # nothing else happens: the wait is bounded by itself
+    assert [line.partition("api.test:443/")[2].split()[0] for line in file.read_text().splitlines()] == [
+        str(number) for number in range(500)
+    ]
+    await log.close()
+
+
 async def test_emitting_never_raises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = opened(tmp_path)
 

@@ -35,7 +35,8 @@ FILES_KEPT = 3
 QUEUE_LIMIT = 8192
 """Lines that may wait for the disk."""
 SETTLE_SECONDS = 0.02
-"""For how long the line of something allowed may wait unformatted; any other event takes it along at once."""
+"""For how long the line of something allowed may wait unformatted; any other event takes it along at once. The disk is
+left alone for as long between two batches: a line after a pause is written at once."""
 SETTLE_EVENTS = 64
 """Lines that may wait so; formatting as many takes about 0.3 ms of the event loop."""
 TEXTS_KEPT = 1024
@@ -106,6 +107,8 @@ class AuditLog:
         self._texts: dict[int, tuple[Event, str]] = {}
         """By identity: whoever repeats an event repeats the very object, which is kept here and so keeps its number."""
         self._settling: asyncio.TimerHandle | None = None
+        self._wrote = -SETTLE_SECONDS
+        """When the disk was last given something, in seconds of the event loop."""
         self._day = (0.0, 0.0, "", "")
         """First second of a day and of the next one, and its two file names."""
         self._writer: asyncio.Task[None] | None = None
@@ -165,9 +168,10 @@ class AuditLog:
 
     async def flush(self) -> None:
         """Return when everything emitted so far is written."""
-        self._write_soon()
-        while self._writer:
-            await asyncio.shield(self._writer)
+        while self._fresh or self._queue or self._writer:
+            self._write_soon()
+            if self._writer:
+                await asyncio.shield(self._writer)
 
     async def close(self) -> None:
         """Write what waits and close the files. Idempotent."""
@@ -185,13 +189,19 @@ class AuditLog:
         # By the event's own action: a path may contain the word, and must not become a refusal by that.
         if getattr(event, "action", None) is _REFUSED:
             self.denials.add(line)
-        self._write_soon()
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._wrote >= SETTLE_SECONDS:
+            self._write_soon()
+        elif self._settling is None:
+            # One of many: a task and a thread for each line would cost more than all else about it.
+            self._settling = loop.call_later(SETTLE_SECONDS, self._write_soon)
 
     def _write_soon(self) -> None:
         """Format what waits and have it all written."""
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
+        self._wrote = asyncio.get_running_loop().time()
         self._settle()
         if self._queue and self._writer is None:
             self._writer = spawn(self._drain(), name="audit-log")
