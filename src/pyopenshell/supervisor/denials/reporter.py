@@ -65,6 +65,8 @@ class DenialReporter:
         self._questions = Ledger(connection_key, clock_ms)
         self._bell = Bell()
         self._urgent = False
+        self._collecting = False
+        """There is something to send, which waits for more: only what is new hurries it."""
         self._said_overflow = 0
 
     def __repr__(self) -> str:
@@ -89,7 +91,8 @@ class DenialReporter:
         else:
             new = (self._questions if denial.stage == "dns" else self._connections).add(denial)
         self._urgent = self._urgent or new
-        self._bell.ring()
+        if new or not self._collecting:
+            self._bell.ring()
 
     async def run(self) -> None:
         backoff = Backoff()
@@ -107,10 +110,14 @@ class DenialReporter:
         while not any(ledger.waiting for ledger in self._ledgers):
             await self._bell.wait()
         deadline = asyncio.get_running_loop().time() + self._collect_seconds
-        while not self._urgent:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0 or not await self._bell.wait(left):
-                return
+        self._collecting = True
+        try:
+            while not self._urgent:
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0 or not await self._bell.wait(left):
+                    return
+        finally:
+            self._collecting = False
 
     async def _send(self) -> bool:
         """One batch; True when it arrived or was refused for good, False when it should be sent again."""
