@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import contextlib
 import json
+import mmap
 import os
 import socket
 from collections.abc import Iterable, Sequence
@@ -54,7 +55,9 @@ def send_raw(sock: socket.socket, data: bytes, fds: Sequence[int], flags: int = 
     sock.sendmsg([data], rights, flags | socket.MSG_NOSIGNAL)
 
 
-def receive_raw(sock: socket.socket, buffer: bytearray, count: int, flags: int = 0) -> tuple[int, list[int], bool]:
+def receive_raw(
+    sock: socket.socket, buffer: bytearray | mmap.mmap, count: int, flags: int = 0
+) -> tuple[int, list[int], bool]:
     """(bytes in `buffer`, close-on-exec descriptors, something was cut off). Not socket.recv_fds(), as above."""
     fds = array.array("i")
     space = socket.CMSG_SPACE(count * fds.itemsize)

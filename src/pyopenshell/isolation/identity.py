@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import mmap
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -142,7 +143,8 @@ class ConnectionIdentity:
     ) -> None:
         self._diagnosis = SocketDiagnosis(diag)
         self._diag, self._socket, self._proc = diag, records, proc
-        self._buffer = bytearray(_MAX_RECORD)  # kept: allocating it anew costs more than the whole look-up
+        # Kept: allocating it anew costs more than the whole look-up. Of a mapping only what was ever written is memory.
+        self._buffer = mmap.mmap(-1, _MAX_RECORD)
         self._records: dict[int, _Record] = {}
         self._targets: dict[int, tuple[str, int]] = {}
         self._refused = refused

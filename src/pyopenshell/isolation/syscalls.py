@@ -70,6 +70,13 @@ def prctl(operation: int, a: int = 0, b: int = 0) -> int:
     return _check(_libc.prctl(operation, ctypes.c_ulong(a), ctypes.c_ulong(b), zero, zero), f"prctl({operation})")
 
 
+def give_back_memory() -> None:
+    """Hand what was freed back to the kernel; the C library keeps it until it is asked (glibc can be)."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def set_process_name(name: str) -> None:
     """What `ps` shows as comm; at most 15 bytes."""
     buffer = ctypes.create_string_buffer(name.encode()[:15])

@@ -133,6 +133,7 @@ async def _run(spec: SupervisorSpec, control: socket.socket) -> int:
             wire.send({"op": "failed", "reason": "SupervisorFailed", "message": f"{type(error).__name__}: {error}"})
             return 1
         wire.send({"op": "ready"})
+        syscalls.give_back_memory()  # starting took more than running does
         await ending.wait()
         return 0
     finally:

@@ -19,6 +19,7 @@ from pyopenshell.policy.engine import compile as compile_engine
 from pyopenshell.policy.model import Endpoint, L7Match, Policy, Rule
 from pyopenshell.supervisor.proxy.tls import CertificateAuthority
 from pyopenshell.supervisor.truststore import keystore
+from pyopenshell.wire import service
 
 _HOST = "rehearsal.invalid"
 _ROUNDS = 4
@@ -26,7 +27,8 @@ _ROUNDS = 4
 
 
 def rehearse() -> None:
-    """Judge one request, sign a certificate and complete one TLS handshake of either version, in memory."""
+    """In memory: judge one request, sign a certificate, complete a TLS handshake of either version, know every RPC."""
+    service.methods()
     allow = Rule("rehearsal", (Endpoint(_HOST, (443,), protocol="rest", rules=(L7Match("GET", "/**"),)),), ("/**",))
     compile_engine(Policy(rules=(allow,))).decide(Connection(_HOST, 443, "/bin/true", ()), "GET", "/")
     authority = CertificateAuthority.create(_HOST)
