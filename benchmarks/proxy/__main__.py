@@ -3,10 +3,11 @@
     make bench-peers                        once: the peers, unpacked into .bench/, nothing installed
     python -m benchmarks.proxy [--rounds 3] [--only ka1,ka16] [--targets direct,ours] [--json FILE]
 
-Medians of all rounds. 64 different paths in turn, so that nobody answers from a memory of one. The program under test
-has CPU 0, load generator and origin have CPU 1; "direct" is on one CPU, so an added latency contains the wake-ups
-across CPUs that any relay pays. nginx and HAProxy judge a path and relay: what the machine can do. `--json FILE` adds
-to what FILE holds, so that a long measurement can be taken in pieces; the report is about everything in it.
+Medians of all rounds. 64 different paths in turn, whose verdicts ours remembers, and 4,096 "for the first time", which
+it does not. The program under test has CPU 0, load generator and origin have CPU 1; "direct" is on one CPU, so an added
+latency contains the wake-ups across CPUs that any relay pays. nginx and HAProxy judge a path and relay: what the
+machine can do. `--json FILE` adds to what FILE holds, so that a long measurement can be taken in pieces; the report is
+about everything in it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ from benchmarks.proxy import programs
 from benchmarks.proxy.targets import GIB, ROOT, TARGETS, Target, World, cpu_seconds, moved, pin, rss_mib
 
 RATE = ["--secs", "1.0", "--warm", "0.2"]
-SMALL = ["--path", "/v1/messages", "--vary", *RATE]
+SMALL = ["--path", "/v1/messages", "--vary", "64", *RATE]
+NOVEL = ["--path", "/v1/messages", "--vary", "4096", *RATE]
+"""More paths than anybody's memory of verdicts holds."""
 BULK = ["--path", "/big/1g.bin", "--conns", "1", "--reqs", "1", "--expect-bytes", str(GIB)]
 IDLE = 1000
 """Connections open while memory is measured."""
@@ -41,6 +43,7 @@ TESTS = {
         "the same with the origin across CPUs from the client", "https", [*SMALL, "--conns", "1"], apart=True
     ),
     "ka16": Test("inspected HTTPS, keep-alive, 16 connections", "https", [*SMALL, "--conns", "16"]),
+    "ka16novel": Test("the same, each path for the first time", "https", [*NOVEL, "--conns", "16"]),
     "ka64": Test("inspected HTTPS, keep-alive, 64 connections", "https", [*SMALL, "--conns", "64"]),
     "new": Test("new inspected connections, 16 at a time", "https", [*SMALL, "--conns", "16", "--new"]),
     "deny": Test("refused requests (403), 16 connections", "deny", ["--conns", "16", "--status", "403", *RATE]),
