@@ -236,6 +236,11 @@ class TlsStream(asyncio.BufferedProtocol):
             return
         self._closing = True
         with contextlib.suppress(ssl.SSLError):
+            # What is left of this read: OpenSSL fails a connection on which data follows our close_notify.
+            while self._read(_READ):
+                pass
+            self._ended = True
+        with contextlib.suppress(ssl.SSLError):
             self._object.unwrap()
         self._flush()
         if self._ended or self._tcp.is_closing():
