@@ -72,7 +72,7 @@ test-podman: .venv/.dev ## the driver contract, walls and loop in containers of 
 	.venv/bin/pytest -n 0 --driver podman $(CONTRACT)
 
 test-deep: .venv/.dev ## long property runs
-	.venv/bin/pytest -m deep --timeout 3600
+	.venv/bin/pytest -m deep --timeout 3600 -s
 
 .fuzz/.ready: .venv/.dev requirements-fuzz.lock
 	@$(PY) -c 'import platform, sys; v = sys.version_info; ok = (3, 11) <= v[:2] <= (3, 13) and platform.machine() == "x86_64"; sys.exit(0 if ok else "Atheris has no wheel for this Python and machine: use CPython 3.11 to 3.13 on x86_64")'
