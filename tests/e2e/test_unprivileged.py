@@ -13,15 +13,27 @@ import pytest
 from tests.drivers.sandboxes import repository
 from tests.isolation.test_unprivileged import USER, interpreter, open_to_others
 
-ATTACKS = ("walls", "attacks_kernel", "attacks_network", "attacks_doors", "attacks_approval", "files", "crash", "doors")
-"""attacks.md A to F, H-7, I and J; G is the gateway's, whoever runs it."""
+WALLS = ("e2e/test_walls.py", "e2e/test_attacks_kernel.py", "isolation/test_ladder.py")
+DOORS = tuple(
+    f"e2e/test_{name}.py"
+    for name in ("attacks_network", "attacks_doors", "attacks_approval", "files", "crash", "doors")
+)
+"""With WALLS: attacks.md A to F, H-7, I and J; G is the gateway's, whoever runs it."""
 
 
 @pytest.mark.e2e
-@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "files",
+    [
+        pytest.param(WALLS, id="walls", marks=pytest.mark.heavy),
+        pytest.param(
+            DOORS, id="doors", marks=pytest.mark.deep
+        ),  # a minute and a half: with every change it is too much
+    ],
+)
 @pytest.mark.timeout(1500)
 @pytest.mark.skipif(os.geteuid() != 0, reason="this run is the ordinary user's")
-def test_the_same_attacks_fail_where_an_ordinary_user_runs_it_all() -> None:
+def test_the_same_attacks_fail_where_an_ordinary_user_runs_it_all(files: tuple[str, ...]) -> None:
     python = interpreter()
     packages = Path(pytest.__file__).resolve().parents[1]
     if python is None or not open_to_others(packages) or not open_to_others(Path(repository())):
@@ -47,8 +59,7 @@ def test_the_same_attacks_fail_where_an_ordinary_user_runs_it_all() -> None:
             [
                 *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", str(beside), "-m", "pytest"),
                 *options,
-                *(f"tests/e2e/test_{name}.py" for name in ATTACKS),
-                "tests/isolation/test_ladder.py",
+                *(f"tests/{name}" for name in files),
             ],
             cwd=repository(),
             env=environment,
