@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 from google.protobuf import descriptor_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from pyopenshell.gateway.app import Gateway
+from pyopenshell.gateway.configuration import load
 from pyopenshell.gateway.errors import DETAILS_KEY, GatewayError, exhausted
 from pyopenshell.wire import status
 from pyopenshell.wire.gen import openshell_pb2, pyopenshell_pb2
 from pyopenshell.wire.service import methods
-from tests.gateway.serving import DEFAULT, Client, failure, serving, user_channel
+from tests.gateway.serving import DEFAULT, Client, FakeDriver, environ, failure, serving, user_channel
 
 # ---- reflection ------------------------------------------------------------------------------------------------------
 
@@ -170,3 +173,23 @@ async def test_the_listener_keeps_its_port_and_can_be_switched_off(tmp_path: Pat
     off = '[openshell]\nversion = 2\n[openshell.gateway]\nhealth_bind_address = "off"\n'
     async with serving(tmp_path, text=off) as served:
         assert served.gateway.probes == ""
+
+
+async def test_a_gateway_that_failed_to_start_does_not_say_that_it_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pyopenshell.gateway.app.register", full)
+    driver = FakeDriver()
+    gateway = Gateway(load(environ(tmp_path), port=0), driver)
+    try:
+        with pytest.raises(OSError, match="No space"):
+            await gateway.start()
+        assert gateway.probes_port
+        with pytest.raises(ConnectionRefusedError):
+            await fetch(gateway.probes_port, "/healthz")
+    finally:
+        await gateway.stop()
+        await driver.end()

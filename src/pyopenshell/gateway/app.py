@@ -149,6 +149,14 @@ class Gateway:
         await self.sandboxes.load()
         await self._server.start()
         await self._listen_for_probes()
+        try:
+            await self._serve()
+        except BaseException:
+            await self._probes.close()  # a gateway that did not start must not go on saying that it lives
+            raise
+        _log.info("gateway answers at %s", self.endpoint)
+
+    async def _serve(self) -> None:
         self._tasks.spawn(self.inbox.leases.run(self.inbox.refresh), "leases")
         await self.sandboxes.take_up()
         self._remember_boot()
@@ -159,7 +167,6 @@ class Gateway:
             self.configuration.advertised_port or self.port,
             self.bundle,
         )
-        _log.info("gateway answers at %s", self.endpoint)
 
     async def stop(self) -> None:
         """End calls and let go of everything. Sandboxes go on; supervisors reconnect to the next gateway."""
