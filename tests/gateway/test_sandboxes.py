@@ -631,6 +631,7 @@ async def test_a_crash_in_the_middle_of_everything(tmp_path: Path) -> None:
     for task in list(first.sandboxes._tasks._running):
         task.cancel()
     await first._server.stop(0)
+    await first._probes.close()
     await creating
     await first.store.close()
     await link.close()
