@@ -101,8 +101,9 @@ async def status(app: App, output: str) -> None:
 @click.option("--force", is_flag=True, help="Replace FILE when it is there.")
 @click.option("--config", "config", default=None, metavar="FILE", type=click.Path(path_type=Path, resolve_path=True),
               help="Default $XDG_CONFIG_HOME/openshell/gateway.toml.")  # fmt: skip
+@output_option
 @click.pass_obj
-async def backup(app: App, file: Path, force: bool, config: Path | None) -> None:
+async def backup(app: App, file: Path, force: bool, config: Path | None, output: str) -> None:
     from pyopenshell.gateway.errors import GatewayError
     from pyopenshell.gateway.store import backup as backups
 
@@ -111,6 +112,9 @@ async def backup(app: App, file: Path, force: bool, config: Path | None) -> None
     except GatewayError as error:
         hint = "\nReplace it with --force, or name another file." if error.code == "ALREADY_EXISTS" else ""
         raise CliError(error.message + hint) from None
+    if output != "table":
+        emit({"file": str(file), "bytes": size}, output)
+        return
     mark("✓", f"Backup written to {visible(str(file))} ({size} bytes).")
     say("It holds no keys and certificates: keep the gateway's tls directory as well.")
 
@@ -120,14 +124,15 @@ async def backup(app: App, file: Path, force: bool, config: Path | None) -> None
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--config", "config", default=None, metavar="FILE", type=click.Path(path_type=Path, resolve_path=True),
               help="Default $XDG_CONFIG_HOME/openshell/gateway.toml.")  # fmt: skip
+@output_option
 @click.pass_obj
-async def restore(app: App, file: Path, yes: bool, config: Path | None) -> None:
+async def restore(app: App, file: Path, yes: bool, config: Path | None, output: str) -> None:
     from pyopenshell.gateway.configuration import Paths
     from pyopenshell.gateway.daemon import DaemonError, Lock
     from pyopenshell.gateway.errors import GatewayError
     from pyopenshell.gateway.store import backup as backups
 
-    if not yes and not click.confirm("Replace everything the gateway has decided since by this backup?"):
+    if not yes and not click.confirm("Replace everything the gateway has decided since by this backup?", err=True):
         raise click.exceptions.Exit(1)
     try:
         lock = Lock.acquire(Paths.of().run)
@@ -139,6 +144,9 @@ async def restore(app: App, file: Path, yes: bool, config: Path | None) -> None:
         raise CliError(error.message) from None
     finally:
         lock.release()
+    if output != "table":
+        emit({"file": str(file), "kept": kept}, output)
+        return
     mark("✓", "Restored. Sandboxes that the backup does not know are stopped at the next start; their files are kept.")
     if kept:
         say(f"What was there before: {visible(kept)}")
