@@ -27,7 +27,7 @@ _ENV_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CREDENTIAL = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|PRIVATE_KEY|CREDENTIAL)S?\Z", re.IGNORECASE)
 _TRAILING = {"ignore_unknown_options": False, "allow_interspersed_args": False}
 IDLE_SECONDS = 300.0
-_SHELL = ("/bin/sh", "-c", "[ -x /bin/bash ] && exec /bin/bash -l; exec /bin/sh -l")
+_SHELL = ssh.login_shell()
 """An image may have no bash."""
 
 

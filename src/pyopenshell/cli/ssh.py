@@ -39,11 +39,18 @@ _PIECE = 65536
 _QUEUED = 16
 """Pieces from the client that wait for the command; beyond it the client waits."""
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
-_SHELL = "/bin/bash"
 _SFTP = (
     " || ".join(f"{{ [ -x {path} ] && exec {path}; }}" for path in SFTP_SERVERS)
     + "; echo 'no sftp-server here: install openssh-sftp-server, or use scp -O' >&2; exit 1"
 )
+
+
+def login_shell(command: str | None = None) -> tuple[str, ...]:
+    """A login shell, or one that runs `command`: bash, or sh in an image that has no bash."""
+    if command is None:
+        return ("/bin/sh", "-c", "[ -x /bin/bash ] && exec /bin/bash -l; exec /bin/sh -l")
+    return ("/bin/sh", "-c", '[ -x /bin/bash ] && exec /bin/bash -lc "$1"; exec /bin/sh -lc "$1"', "sh", command)
+
 
 CONFIG = """\
 Host openshell-{name}.{workspace}
@@ -142,7 +149,7 @@ def _session_class() -> type[Any]:
 
         def __init__(self, gateway: Gateway, sandbox: str) -> None:
             self._gateway, self._sandbox = gateway, sandbox
-            self._argv: list[str] = [_SHELL, "-l"]
+            self._argv: list[str] = list(login_shell())
             self._input: asyncio.Queue[bytes | tuple[int, int]] = asyncio.Queue()
             self._writable = asyncio.Event()
             self._writable.set()
@@ -158,7 +165,7 @@ def _session_class() -> type[Any]:
             return True
 
         def exec_requested(self, command: str) -> bool:
-            self._argv = [_SHELL, "-lc", command]
+            self._argv = list(login_shell(command))
             return True
 
         def subsystem_requested(self, subsystem: str) -> bool:
