@@ -44,11 +44,12 @@ async def serve_inside(gateway: Gateway, name: str, port: int, family: str = "4"
 
 async def ask(port: int, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(data)
-    writer.write_eof()
-    answer = await reader.read(-1)
-    writer.close()
-    return answer
+    try:  # the forward answers with a reset while its gateway is away
+        writer.write(data)
+        writer.write_eof()
+        return await reader.read(-1)
+    finally:
+        writer.close()
 
 
 async def test_a_forward_lives_until_it_is_stopped_and_its_sandbox_deleted() -> None:
