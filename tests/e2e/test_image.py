@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+import subprocess
 
 import pytest
 
 from tests.drivers import rootfs
-from tests.e2e.house import HOST, READ_ONLY, House
+from tests.e2e.house import HOST, READ_ONLY, House, house
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("image")]
 
@@ -54,15 +55,39 @@ def test_a_program_of_an_image_trusts_the_sandboxs_authority_by_its_own_bundle(
     assert ran.out == "ok\n", ran
 
 
-@pytest.mark.parametrize(
-    ("source", "word"),
-    [
-        ("./no-such.tar", "there is no"),
-        ("docker://debian:12", "docker save IMAGE -o image.tar"),
-        ("debian", "registry"),
-    ],
-)
-def test_what_is_no_image_is_said_with_the_way_to_one(home: House, source: str, word: str) -> None:
-    ran = home.cli("sandbox", "create", "--detach", "--from", source, ok=False)
+def test_ssh_has_a_shell_where_the_image_has_no_bash(home: House, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "image.tar").write_bytes(rootfs.tar(rootfs.system()))
+    home.cli("sandbox", "create", "--name", "bare", "--detach", "--from", str(tmp_path / "image.tar"))
+    try:
+        (tmp_path / "config").write_text(home.cli("sandbox", "ssh-config", "bare").out)
+        ssh = ("ssh", "-F", str(tmp_path / "config"), "openshell-bare.default")
+        for command, given in ((("echo \"$0 'it'\"; exit 7",), ""), ((), "echo \"$0 'it'\"; exit 7\n")):
+            ran = subprocess.run(
+                [*ssh, *command], env=home.env, input=given, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert (ran.returncode, ran.stdout) == (7, "/bin/sh 'it'\n"), ran
+    finally:
+        home.delete("bare")
+
+
+def test_what_is_no_image_is_said_with_the_way_to_one(tmp_path: pathlib.Path) -> None:
+    """Both ways: the path that the local driver takes, and the Podman that takes a name."""
+    no_podman = tmp_path / "no.sock"  # else a machine with Podman would ask a registry
+    with house(drivers=f'[openshell.drivers.podman]\nsocket_path = "{no_podman}"\n') as home:
+        assert "there is no" in refused(home, "./no-such.tar")
+        for name in ("docker://debian:12", "debian"):
+            for driver in ((), ("--driver", "podman")):
+                said = refused(home, name, *driver)
+                assert f"'{name}' names an image of a registry, which takes Podman" in said
+                assert f"no Podman answers at {no_podman}" in said
+                assert "systemctl --user enable --now podman.socket" in said
+                assert "docker save IMAGE -o image.tar, then --from ./image.tar" in said
+            said = refused(home, name, "--driver", "local")
+            assert "docker save IMAGE -o image.tar, then --from ./image.tar" in said
+            assert "--driver podman" in said
+
+
+def refused(home: House, source: str, *options: str) -> str:
+    ran = home.cli("sandbox", "create", "--detach", "--from", source, *options, ok=False)
     assert ran.code == 1, ran
-    assert word in " ".join(ran.err.split()), ran
+    return " ".join(ran.err.split())

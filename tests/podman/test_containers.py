@@ -85,6 +85,7 @@ async def test_without_the_service_sandboxes_run_on_and_creations_say_so(box: Bo
             await again.create(_workload(box, "two"))
         assert caught.value.reason == "PodmanUnreachable"
         assert "podman.socket" in caught.value.fix
+        assert "docker save" in caught.value.fix, "without Podman there is another way"
         await again.close()
         await box.driver.delete("one")
         assert not box.root().exists()

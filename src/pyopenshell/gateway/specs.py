@@ -120,6 +120,7 @@ def _placed(wanted: Demands, drivers: Mapping[str, Capabilities]) -> Demands:
         raise unsupported(f"spec.template.driver_config.{name}", f"compute_drivers in gateway.toml has only: {have}")
     if not takes(drivers[name]):
         pulls = "it pulls from no registry; give it a path: docker save IMAGE -o image.tar, then --from ./image.tar"
+        pulls += "; Podman takes a name: --driver podman" if any(can.images for can in drivers.values()) else ""
         why = (
             "it takes no path; load it there first (podman load, podman import) and give its name" if is_path else pulls
         )

@@ -37,6 +37,7 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _LOOK_SECONDS: Final = 1.0
 """Between looks at a container whose init has not reported yet; it does so within a tenth of that."""
 _LOG_TAIL: Final = 500
+_WITHOUT: Final = "or without Podman: docker save IMAGE -o image.tar, then --from ./image.tar"
 
 
 def default_socket(environ: Mapping[str, str] = os.environ) -> str:
@@ -97,8 +98,7 @@ class PodmanDriver:
             raise DriverError("ImageRequired", "a container needs an image", "name one: --from IMAGE")
         check_environment(workload.environment)
         async with self._locks.setdefault(workload.sandbox_id, asyncio.Lock()):
-            sizes = await self._ready()
-            image = await self._image(workload.image)
+            sizes, image = await self._available(workload.image)
             ids = {"sandbox_id": workload.sandbox_id, "instance_id": workload.instance_id}
             prepared = await self._host.ask({"op": "prepare", **ids})
             if "status" in prepared:
@@ -140,6 +140,19 @@ class PodmanDriver:
     @property
     def _owner(self) -> str:
         return cgroups.owner_name(str(self._state))
+
+    async def _available(self, reference: str) -> tuple[list[dict[str, int]], Image]:
+        """Podman's map of user ids, and the image. Raises DriverError.
+
+        Whoever gave an image by name did not have to know that this asks for Podman: both ways on are said.
+        """
+        try:
+            return await self._ready(), await self._image(reference)
+        except DriverError as error:
+            if error.reason != "PodmanUnreachable":
+                raise
+            text = f"{reference!r} names an image of a registry, which takes Podman; {error.message}"
+            raise DriverError(error.reason, text, f"{error.fix}; {_WITHOUT}") from error
 
     async def _ready(self) -> list[dict[str, int]]:
         """Podman's map of user ids, empty as root. Raises DriverError when there is no Podman we can work with."""
