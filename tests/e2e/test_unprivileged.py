@@ -22,15 +22,8 @@ DOORS = tuple(
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    "files",
-    [
-        pytest.param(WALLS, id="walls", marks=pytest.mark.heavy),
-        pytest.param(
-            DOORS, id="doors", marks=pytest.mark.deep
-        ),  # a minute and a half: with every change it is too much
-    ],
-)
+@pytest.mark.deep  # two minutes; tests/isolation/test_unprivileged.py is the short form that every change runs
+@pytest.mark.parametrize("files", [pytest.param(WALLS, id="walls"), pytest.param(DOORS, id="doors")])
 @pytest.mark.timeout(1500)
 @pytest.mark.skipif(os.geteuid() != 0, reason="this run is the ordinary user's")
 def test_the_same_attacks_fail_where_an_ordinary_user_runs_it_all(files: tuple[str, ...]) -> None:
