@@ -86,18 +86,34 @@ async def test_one_program_s_permit_is_no_other_s(plain_upstream: Upstream) -> N
         assert await r.run(get) == 403
 
 
+async def test_a_refusal_names_the_program_that_was_refused(plain_upstream: Upstream) -> None:
+    """Programs that one pattern lets in share their rights, and each is told of itself."""
+
+    def refused(client: Client) -> Response:
+        client.connect("api.test:80")
+        return client.request("GET /no HTTP/1.1\nHost: api.test\n\n")
+
+    every = rule("every", rest("api.test", ("GET", "/pub/**"), port=80), binaries=("/usr/bin/*",))
+    async with rig(every, upstreams={("api.test", 80): plain_upstream.address}) as r:
+        told = []
+        for program in (CURL, WGET, CURL):
+            r.identifier.identity = program
+            told.append((await r.run(refused)).json["binary"])
+        assert told == [CURL.exe, WGET.exe, CURL.exe] == [denial.binary for denial in r.denials]
+
+
 def test_a_program_that_never_asks_the_same_thing_twice_costs_no_memory() -> None:
     cell = compile_policy(Policy(rules=(API,))).connect(Connection("api.test", 80, CURL.exe))
     verdicts = Verdicts(most=3)
     for number in range(10):
-        question = cast("Cell", cell), "http", "GET", f"/{number}"
+        question = cast("Cell", cell), CURL.exe, "http", "GET", f"/{number}"
         if number % 2:
             verdicts.permit(question, Decision(True), EVENT)
         else:
             verdicts.refuse(question, Decision(False))
         assert 1 <= len(verdicts.permits) + len(verdicts.refusals) <= 3
     verdicts.clear()
-    long = cast("Cell", cell), "http", "GET", "/" + "x" * LONGEST
+    long = cast("Cell", cell), CURL.exe, "http", "GET", "/" + "x" * LONGEST
     verdicts.permit(long, Decision(True), EVENT)
     assert verdicts.refuse(long, Decision(False)) is None
     assert not verdicts.permits

@@ -364,7 +364,7 @@ class TunnelDoor(Judge):
             self.deny_reroute(relay, self.scheme, admission, head, target)
             return
         verdicts = self.desk.verdicts
-        question = admission.cell, self.scheme, method, target
+        question = admission.cell, admission.identity.exe, self.scheme, method, target
         known = verdicts.permits.get(question) if not head.override else None
         if known is None:
             refused = verdicts.refusals.get(question) if not head.override else None

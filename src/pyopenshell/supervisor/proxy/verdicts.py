@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pyopenshell.policy.decision import Cell, Decision
     from pyopenshell.supervisor.denial import Answer
 
-Question = tuple["Cell", str, str, str]
-"""Cell, scheme, method and target. A cell is of one program, host and port."""
+Question = tuple["Cell", str, str, str, str]
+"""Cell, program, scheme, method and target. Programs can share a cell, but each answer names its own."""
 
 Occasion = tuple[bool, bool]
 """Whether proposals are enabled, and whether the connection ends after the answer."""
@@ -48,7 +48,7 @@ class Verdicts:
         return answers
 
     def _room(self, question: Question) -> bool:
-        if len(question[3]) > LONGEST:
+        if len(question[-1]) > LONGEST:
             return False
         if len(self.permits) + len(self.refusals) >= self._most:
             self.clear()
